@@ -1,0 +1,263 @@
+// Package location knows where the devices of an AOR are: the bindings that
+// their REGISTERs made (RFC 3261 §10, RFC 5626), and the push targets that
+// wake them when there is no binding (RFC 8599).
+//
+// Bindings live in memory, because the flows they stand on die with the
+// process. Devices, their targets and tombstones are kept in a Store and are
+// durable before the REGISTER that made them is answered.
+package location
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Errors of Put. The update has changed nothing then.
+var (
+	// ErrStaleCSeq: a binding was set by the same Call-ID with this CSeq or a
+	// higher one (RFC 3261 §10.3 step 7).
+	ErrStaleCSeq = errors.New("CSeq is not higher than that of the binding it would change")
+	// ErrTooManyContacts: the AOR would have more than Update.MaxContacts.
+	ErrTooManyContacts = errors.New("too many contacts for one address-of-record")
+	// ErrClosed: the Location has been closed.
+	ErrClosed = errors.New("location is closed")
+)
+
+// DeviceLifetime is how long a device is kept after its last REGISTER.
+// Expired Contacts are normal for phones that sleep for weeks.
+const DeviceLifetime = 90 * 24 * time.Hour
+
+// seenGrain is how old the stored Seen of a device may be before a REGISTER
+// that changes nothing else is worth a disk write.
+const seenGrain = time.Hour
+
+// Options of a Location. All may be zero.
+type Options struct {
+	Log            *slog.Logger
+	Registerer     prometheus.Registerer // nil: no metrics
+	DeviceLifetime time.Duration         // 0: DeviceLifetime
+}
+
+// Location is the location service. Its methods may be called from any
+// goroutine, and none but Put, Bury and Exhume waits for the disk.
+type Location struct {
+	log      *slog.Logger
+	lifetime time.Duration
+	writer   *writer
+	done     chan struct{} // closed by Close
+	children sync.WaitGroup
+
+	mu       sync.Mutex // guards the following
+	closed   bool
+	accounts map[string]*account             // by AOR
+	flows    map[string]map[*record]struct{} // bindings by flow id
+	tokens   map[token]*deviceRecord         // one push token belongs to one device
+	tombs    map[TombstoneKey]*tombRecord    //
+	alarms   alarms                          // what expires next
+	rings    time.Time                       // when timer rings next
+	timer    *time.Timer                     // rings at alarms[0]
+}
+
+// account is all that belongs to one AOR.
+type account struct {
+	aor      string
+	bindings map[string]*record // by binding key
+	devices  map[string]*deviceRecord
+	tombs    map[TombstoneKey]*tombRecord
+	watchers map[*watcher]struct{}
+	held     bool // an update is at work on it
+}
+
+// record is a binding in the table. It is replaced, never changed, except for
+// visible: a new binding stays out of sight until its change is published.
+type record struct {
+	Binding
+	key     string
+	visible bool
+	alarm   alarm
+}
+
+// New loads the store and returns the service over it. The Location owns the
+// store from then on and closes it.
+func New(store Store, o Options) (*Location, error) {
+	l := &Location{
+		log:      o.Log,
+		lifetime: o.DeviceLifetime,
+		done:     make(chan struct{}),
+		accounts: map[string]*account{},
+		flows:    map[string]map[*record]struct{}{},
+		tokens:   map[token]*deviceRecord{},
+		tombs:    map[TombstoneKey]*tombRecord{},
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if l.lifetime == 0 {
+		l.lifetime = DeviceLifetime
+	}
+	l.writer = newWriter(l, store)
+	snapshot, err := store.Load()
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(collector{l}); err != nil {
+			return nil, errors.Join(fmt.Errorf("register the location metrics: %w", err), store.Close())
+		}
+	}
+	l.restore(snapshot)
+	l.children.Go(l.writer.run)
+	return l, nil
+}
+
+// restore fills the tables with what the store remembers.
+func (l *Location) restore(s Snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, d := range s.Devices {
+		if d.Seen.Add(l.lifetime).After(now) {
+			l.insertDevice(d)
+		} else {
+			l.writer.dropDevice(d.key())
+		}
+	}
+	for _, t := range s.Tombstones {
+		if t.Expires.After(now) {
+			l.insertTombstone(t)
+		} else {
+			l.writer.dropTombstone(t.Key())
+		}
+	}
+}
+
+// Close flushes what is not yet on disk, ends every watch and closes the store.
+func (l *Location) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.mu.Unlock()
+	close(l.done)
+	l.children.Wait()
+	return l.writer.close()
+}
+
+// account returns the AOR's tables, made if need be. mu is held.
+func (l *Location) account(aor string) *account {
+	a := l.accounts[aor]
+	if a == nil {
+		a = &account{
+			aor:      aor,
+			bindings: map[string]*record{},
+			devices:  map[string]*deviceRecord{},
+			tombs:    map[TombstoneKey]*tombRecord{},
+			watchers: map[*watcher]struct{}{},
+		}
+		l.accounts[aor] = a
+	}
+	return a
+}
+
+// prune forgets an account that holds nothing. mu is held.
+func (l *Location) prune(a *account) {
+	if !a.held && len(a.bindings)+len(a.devices)+len(a.tombs)+len(a.watchers) == 0 {
+		delete(l.accounts, a.aor)
+	}
+}
+
+// Lookup returns the AOR's visible bindings: highest q first, then newest.
+func (l *Location) Lookup(aor string) []Binding {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[aor]
+	if a == nil {
+		return nil
+	}
+	return a.list(func(r *record) bool { return r.visible })
+}
+
+// FlowClosed removes the bindings that stood on a flow. Their devices stay.
+func (l *Location) FlowClosed(flowID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for r := range l.flows[flowID] {
+		l.remove(r)
+	}
+}
+
+// remove takes a binding out of every table. mu is held.
+func (l *Location) remove(r *record) {
+	a := l.accounts[r.AOR]
+	l.detach(r)
+	delete(a.bindings, r.key)
+	for w := range a.watchers {
+		w.drop(r)
+	}
+	l.forgetIdle(a, r.DeviceID)
+	l.prune(a)
+}
+
+// detach undoes attach. mu is held.
+func (l *Location) detach(r *record) {
+	l.unschedule(&r.alarm)
+	on := l.flows[r.FlowID]
+	delete(on, r)
+	if len(on) == 0 {
+		delete(l.flows, r.FlowID)
+	}
+}
+
+// attach enters a binding into every table, in place of one with its key. mu is held.
+func (l *Location) attach(a *account, r *record) {
+	if old := a.bindings[r.key]; old != nil {
+		// Same flow and Contact: whoever uses it now may go on using it.
+		r.visible = old.visible && old.FlowID == r.FlowID && old.Contact == r.Contact
+		l.detach(old)
+		if !r.visible {
+			for w := range a.watchers {
+				w.drop(old)
+			}
+		}
+	}
+	a.bindings[r.key] = r
+	if l.flows[r.FlowID] == nil {
+		l.flows[r.FlowID] = map[*record]struct{}{}
+	}
+	l.flows[r.FlowID][r] = struct{}{}
+	r.alarm.fire = func() { l.remove(r) }
+	l.schedule(&r.alarm, r.Expires)
+}
+
+// Watch yields the AOR's visible bindings, and then each one that is
+// registered or refreshed, as its REGISTER's 200 leaves. A binding that is
+// replaced before it was read is yielded once, as the newest; none is lost and
+// no REGISTER ever waits for a reader. The channel is closed when ctx ends or
+// the Location is closed.
+func (l *Location) Watch(ctx context.Context, aor string) <-chan Binding {
+	w := &watcher{out: make(chan Binding), wake: make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		close(w.out)
+		return w.out
+	}
+	a := l.account(aor)
+	a.watchers[w] = struct{}{}
+	for _, r := range a.sorted(func(r *record) bool { return r.visible }) {
+		w.push(r)
+	}
+	l.children.Go(func() { l.feed(ctx, a, w) })
+	return w.out
+}

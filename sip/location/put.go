@@ -1,0 +1,215 @@
+package location
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Change is an update that is durable but not yet announced. The registrar
+// sends the 200 first and then calls Publish, so that no INVITE overtakes it.
+type Change struct {
+	// Bindings are all of the AOR's, as the 200 lists them.
+	Bindings []Binding
+
+	l       *Location
+	aor     string
+	records []*record
+}
+
+// Put applies an update: bindings are removed at once, new ones stay unseen
+// until Publish, devices and targets are durable when it returns. When ctx
+// ends first, or the store fails, the new bindings are gone again.
+func (l *Location) Put(ctx context.Context, u Update) (*Change, error) {
+	c, durable, err := l.put(u)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.wait(ctx); err != nil {
+		c.Drop()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (l *Location) put(u Update) (*Change, *flush, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, nil, ErrClosed
+	}
+	a := l.account(u.AOR)
+	a.held = true
+	defer func() { a.held = false; l.prune(a) }()
+	if err := a.check(u); err != nil {
+		return nil, nil, err
+	}
+	c := &Change{l: l, aor: u.AOR}
+	var durable *flush
+	if u.RemoveAll {
+		durable = l.removeAll(a, u)
+	}
+	now := time.Now()
+	for _, contact := range u.Contacts {
+		var f *flush
+		if contact.Expires <= 0 {
+			f = l.logout(a, contact)
+		} else {
+			f = l.touch(a, u, contact, now)
+			r := newRecord(u, contact, now)
+			l.attach(a, r)
+			c.records = append(c.records, r)
+		}
+		if f != nil {
+			durable = f
+		}
+	}
+	c.Bindings = a.list(func(*record) bool { return true })
+	return c, durable, nil
+}
+
+func newRecord(u Update, c Contact, now time.Time) *record {
+	return &record{
+		key: c.bindingKey(),
+		Binding: Binding{
+			AOR: u.AOR, DeviceID: c.DeviceID(), Contact: c.URI,
+			Instance: c.Instance, RegID: c.RegID,
+			FlowID: u.FlowID, Transport: u.Transport, Remote: u.Remote,
+			CallID: u.CallID, CSeq: u.CSeq, UserAgent: u.UserAgent,
+			Registered: now, Expires: now.Add(c.Expires), Q: c.Q,
+		},
+	}
+}
+
+// check holds an update against the AOR's bindings before anything changes.
+func (a *account) check(u Update) error {
+	stale := func(r *record) bool { return r.CallID == u.CallID && r.CSeq >= u.CSeq }
+	after := map[string]bool{}
+	for key, r := range a.bindings {
+		if u.RemoveAll && stale(r) {
+			return ErrStaleCSeq
+		}
+		after[key] = true
+	}
+	before := len(after)
+	for _, c := range u.Contacts {
+		key := c.bindingKey()
+		if r := a.bindings[key]; r != nil && stale(r) {
+			return ErrStaleCSeq
+		}
+		if c.Expires > 0 {
+			after[key] = true
+		} else {
+			delete(after, key)
+		}
+	}
+	if u.MaxContacts > 0 && len(after) > u.MaxContacts && len(after) > before {
+		return ErrTooManyContacts
+	}
+	return nil
+}
+
+// logout removes the Contact's binding and, if that was the device's last, its
+// push target too (a REGISTER with expires=0 that is authenticated). mu is held.
+func (l *Location) logout(a *account, c Contact) *flush {
+	if r := a.bindings[c.bindingKey()]; r != nil {
+		l.remove(r)
+	}
+	id := c.DeviceID()
+	if a.bound(id) {
+		return nil
+	}
+	return l.dropTarget(a, id)
+}
+
+// removeAll is Contact: *. Every binding goes. Targets go only with the devices
+// that the REGISTER itself comes from, as far as can be told: one phone that
+// clears the list must not keep the user's other phones from ever waking.
+func (l *Location) removeAll(a *account, u Update) *flush {
+	leaving := map[string]bool{}
+	if len(a.devices) == 1 {
+		for id := range a.devices {
+			leaving[id] = true
+		}
+	}
+	for _, r := range a.sorted(func(*record) bool { return true }) {
+		if r.FlowID == u.FlowID || r.CallID == u.CallID {
+			leaving[r.DeviceID] = true
+		}
+		l.remove(r)
+	}
+	var durable *flush
+	for id := range leaving {
+		if f := l.dropTarget(a, id); f != nil {
+			durable = f
+		}
+	}
+	return durable
+}
+
+// Publish makes the change's bindings visible and tells the watchers. A
+// binding that has been replaced, or whose flow has closed since, is left out.
+func (c *Change) Publish() {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	for _, r := range c.records {
+		a := c.l.accounts[c.aor]
+		if a == nil || a.bindings[r.key] != r {
+			continue
+		}
+		r.visible = true
+		for w := range a.watchers {
+			w.push(r)
+		}
+	}
+}
+
+// Drop takes the change's bindings back, where the 200 could not be sent.
+func (c *Change) Drop() {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	for _, r := range c.records {
+		if a := c.l.accounts[c.aor]; a != nil && a.bindings[r.key] == r {
+			c.l.remove(r)
+		}
+	}
+}
+
+// bound reports whether the device has a binding.
+func (a *account) bound(deviceID string) bool {
+	for _, r := range a.bindings {
+		if r.DeviceID == deviceID {
+			return true
+		}
+	}
+	return false
+}
+
+// sorted returns the bindings that pass keep: highest q first, then newest.
+func (a *account) sorted(keep func(*record) bool) []*record {
+	out := make([]*record, 0, len(a.bindings))
+	for _, r := range a.bindings {
+		if keep(r) {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(x, y *record) int {
+		return cmp.Or(
+			cmp.Compare(y.Q, x.Q),
+			y.Registered.Compare(x.Registered),
+			strings.Compare(x.key, y.key),
+		)
+	})
+	return out
+}
+
+func (a *account) list(keep func(*record) bool) []Binding {
+	records := a.sorted(keep)
+	out := make([]Binding, len(records))
+	for i, r := range records {
+		out[i] = r.Binding
+	}
+	return out
+}
