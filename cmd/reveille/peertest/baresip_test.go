@@ -1,0 +1,177 @@
+package peertest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// phone is baresip as the app on a device.
+type phone struct {
+	User, Password string
+	Registrar      string // "sip:127.0.0.1:5060;transport=tcp"; "": does not register and waits for calls
+	CAFile         string // PEM that the registrar's certificate is checked with, for TLS
+	Instance       string // UUID of +sip.instance
+	Auto           bool   // answers at once, with no 180
+	Audio          []byte // A-law that it plays, whatever law is used on the wire
+
+	dir     string
+	sip     int // port of its own listener
+	control string
+	process *process
+}
+
+// start writes baresip's configuration and runs it: G.711 only, plain RTP, audio from and to files.
+func (p *phone) start(t testing.TB) *phone {
+	t.Helper()
+	p.dir = t.TempDir()
+	p.sip = freePort(t, phoneIP, 2) // it also listens on the next port, for TLS
+	p.control = hostPort(phoneIP, freePort(t, phoneIP, 1))
+	if err := writeWAV(filepath.Join(p.dir, "source.wav"), samples(p.Audio)); err != nil {
+		t.Fatal(err)
+	}
+	p.file(t, "config", p.config(t))
+	p.file(t, "accounts", p.account())
+	p.file(t, "uuid", p.Instance)
+	p.process = start(t, "baresip", p.dir, "/usr/bin/stdbuf", "-oL", // it would keep its output back in a pipe
+		program(t, "baresip"), "-f", p.dir, "-s")
+	p.process.waitFor(t, "baresip is ready", 10*time.Second)
+	return p
+}
+
+func (p *phone) file(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *phone) config(t testing.TB) string {
+	text := fmt.Sprintf(`poll_method epoll
+sip_listen %[1]s:%[2]d
+net_interface %[1]s
+audio_source aufile,%[3]s/source.wav
+audio_player aubridge,nowhere
+audio_alert aubridge,nowhere
+ausrc_srate 8000
+auplay_srate 8000
+ausrc_channels 1
+auplay_channels 1
+rtp_ports %[4]d-%[5]d
+jitter_buffer_delay 1-50
+module_path %[6]s
+module g711.so
+module sndfile.so
+module aufile.so
+module aubridge.so
+module_tmp uuid.so
+module_tmp account.so
+module_app menu.so
+module_app ctrl_tcp.so
+ctrl_tcp_listen %[7]s
+snd_path %[3]s
+`, phoneIP, p.sip, p.dir, freePort(t, phoneIP, 8), 65000, modules(t), p.control)
+	if p.CAFile != "" {
+		text += "sip_cafile " + p.CAFile + "\n"
+	}
+	return text
+}
+
+// modules returns the folder of baresip's modules.
+func modules(t testing.TB) string {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/*/baresip/modules/g711.so")
+	if more, _ := filepath.Glob("/usr/lib/baresip/modules/g711.so"); len(found)+len(more) > 0 {
+		return filepath.Dir(append(found, more...)[0])
+	}
+	t.Fatal("baresip's modules are not installed; mend it with: apt-get install --no-install-recommends baresip-core")
+	return ""
+}
+
+func (p *phone) account() string {
+	mode := "manual"
+	if p.Auto {
+		mode = "auto"
+	}
+	common := ";answermode=" + mode + ";audio_codecs=pcma,pcmu;ptime=20;mwi=no"
+	if p.Registrar == "" {
+		return fmt.Sprintf("<sip:%s@%s;transport=udp>;regint=0%s\n", p.User, phoneIP, common)
+	}
+	return fmt.Sprintf("<sip:%s@%s>;auth_pass=%s;regint=3600%s\n", p.User, p.Registrar[len("sip:"):], p.Password, common)
+}
+
+// command gives baresip one of its commands, over its control port.
+func (p *phone) command(t testing.TB, name string) {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"command": name, "token": name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, p.control)
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "%d:%s,", len(body), body); err != nil { // a netstring
+		t.Fatal(err)
+	}
+	waitForReply(t, c)
+}
+
+// waitForReply reads until something came: the command has been carried out then.
+func waitForReply(t testing.TB, c net.Conn) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 4096)); err != nil {
+		t.Fatalf("baresip does not answer on its control port: %v", err)
+	}
+}
+
+// registered waits for the 200 to its REGISTER.
+func (p *phone) registered(t testing.TB) *phone {
+	t.Helper()
+	p.process.waitFor(t, `\{\d+/\w+/\w+\} 200 |useragents? registered|200 OK \(.*\) \[\d+ binding`, 10*time.Second)
+	return p
+}
+
+// ringing waits for a call and for the phone to ring.
+func (p *phone) ringing(t testing.TB) *phone {
+	t.Helper()
+	p.process.waitFor(t, `Incoming call from:`, 20*time.Second)
+	return p
+}
+
+// answer accepts the call that rings, and waits until it stands and audio has come.
+func (p *phone) answer(t testing.TB) *phone {
+	t.Helper()
+	p.ringing(t).command(t, "accept")
+	return p.established(t)
+}
+
+func (p *phone) established(t testing.TB) *phone {
+	t.Helper()
+	p.process.waitFor(t, `Call established`, 10*time.Second)
+	p.process.waitFor(t, `incoming rtp for 'audio' established`, 10*time.Second)
+	return p
+}
+
+// hangUp ends the call from the phone's side.
+func (p *phone) hangUp(t testing.TB) { p.command(t, "hangup") }
+
+// recording waits for the end of the call and returns what the phone heard. It is taken after the decoder, before
+// anything that plays it.
+func (p *phone) recording(t testing.TB) []int16 {
+	t.Helper()
+	p.process.waitFor(t, `Call with .* terminated|session closed`, 20*time.Second)
+	p.process.stop(t) // closes the file
+	found, err := filepath.Glob(filepath.Join(p.dir, "dump-*-dec.wav"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the phone has written %d recordings, want 1 (%v)", len(found), err)
+	}
+	heard, err := readWAV(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return heard
+}

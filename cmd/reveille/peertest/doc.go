@@ -1,0 +1,15 @@
+// Package peertest holds the bridge against programs that other people wrote: SIPp as the carrier, baresip as the
+// phone and Kamailio as the PBX, all from Debian's packages, each a process of its own on loopback addresses.
+//
+// There is no code in it but tests. They build `reveille`, start it with a configuration file as an administrator
+// would, and look at it only from outside: at its exit code and at what the peers saw and recorded. The tests named
+// TestPeers… leave the bridge out and prove the peers and the audio comparison themselves, so that a failure of the
+// others is the bridge's.
+//
+// Everyone has a loopback address of their own, so that a captured packet tells who sent it:
+//
+//	127.0.0.1  the bridge, and the push service
+//	127.0.0.2  the carrier (SIPp)
+//	127.0.0.3  the phone (baresip)
+//	127.0.0.4  the PBX (Kamailio)
+package peertest
