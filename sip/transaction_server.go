@@ -1,0 +1,174 @@
+package sip
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+// autoTrying is when an INVITE gets a 100 that its handler has not sent (RFC
+// 3261 §17.2.1).
+const autoTrying = 200 * time.Millisecond
+
+// serverTx is one request that we answer.
+type serverTx struct {
+	t        *transactions
+	f        *flow
+	req      *sipgo.Request
+	key      string
+	mergeKey string
+
+	// toTag stands in every response to the request, and in the one to its
+	// CANCEL: the tag of the request's To, else a fresh one.
+	toTag string
+
+	// value is the handler's: who answers the request.
+	value any
+
+	refused atomic.Bool // answered 401 or 407
+
+	mu        sync.Mutex // guards the following, and orders what the machine is fed
+	fsm       *sipgo.ServerTx
+	trying    *time.Timer
+	final     int // status of the final answer; 0 before it
+	acked     bool
+	cancelled bool
+	dropped   bool
+}
+
+// newServerTx is called with the table locked; begin starts the machine. Until
+// then the transaction's lock is held, so that a retransmission waits for it.
+func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey string) *serverTx {
+	s := &serverTx{t: t, f: f, req: req, key: key, mergeKey: mergeKey}
+	s.toTag, _ = req.To().Params.Get("tag")
+	if s.toTag == "" {
+		s.toTag = newTag()
+	}
+	// sipgo's log lines name Request-URIs, which may hold push tokens.
+	s.fsm = sipgo.NewServerTx(key, req, f, slog.New(slog.DiscardHandler))
+	s.mu.Lock()
+	return s
+}
+
+func (s *serverTx) begin() {
+	defer s.mu.Unlock()
+	s.fsm.OnTerminate(func(string, error) { s.t.removeServer(s) })
+	s.fsm.Init()
+	if s.req.IsInvite() {
+		// sipgo's own timer for the 100 can overtake a final answer and then be
+		// retransmitted in its place. Any message stops it; this one does
+		// nothing else, as there is no answer to repeat yet.
+		s.fsm.Receive(s.req)
+		s.trying = time.AfterFunc(autoTrying, s.try)
+	}
+}
+
+func (s *serverTx) try() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trying != nil && !s.dropped {
+		s.respondLocked(sipgo.NewResponseFromRequest(s.req, 100, "Trying", nil))
+	}
+}
+
+// request is the request as it came; it must not be changed.
+func (s *serverTx) request() *sipgo.Request { return s.req }
+
+// flow is where the request came from and the answers go.
+func (s *serverTx) flow() *flow { return s.f }
+
+// done is closed when the transaction has ended: some time after its final
+// answer, or with its flow.
+func (s *serverTx) done() <-chan struct{} { return s.fsm.Done() }
+
+// respond sends a response, with the transaction's To tag whatever tag it was
+// built with. A 2xx to an INVITE may be sent again; any other response after a
+// final one is refused with errAnswered.
+func (s *serverTx) respond(res *sipgo.Response) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.respondLocked(res)
+}
+
+func (s *serverTx) respondLocked(res *sipgo.Response) error {
+	again := s.req.IsInvite() && s.final/100 == 2 && res.StatusCode/100 == 2
+	switch {
+	case s.dropped:
+		return errTransactionOver
+	case s.final != 0 && !again:
+		return fmt.Errorf("%d after %d: %w", res.StatusCode, s.final, errAnswered)
+	}
+	if s.trying != nil {
+		s.trying.Stop()
+		s.trying = nil
+	}
+	setToTag(res, s.toTag)
+	if res.StatusCode >= 200 {
+		s.final = res.StatusCode
+		s.refused.Store(res.StatusCode == 401 || res.StatusCode == 407)
+	}
+	if err := s.fsm.Respond(res); err != nil {
+		return fmt.Errorf("answer %d to %s: %w: %w", res.StatusCode, s.req.Method, errTransactionOver, err)
+	}
+	return nil
+}
+
+// drop ends the transaction without an answer.
+func (s *serverTx) drop() {
+	s.mu.Lock()
+	s.dropped = true
+	if s.trying != nil {
+		s.trying.Stop()
+		s.trying = nil
+	}
+	s.mu.Unlock()
+	s.fsm.Terminate()
+}
+
+func (s *serverTx) flowClosed() { s.drop() }
+
+// challenged: the same request may come again with credentials, from user
+// agents that do not count CSeq up for it.
+func (s *serverTx) challenged() bool { return s.refused.Load() }
+
+// retransmitted repeats the last answer, if there is one.
+func (s *serverTx) retransmitted(req *sipgo.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fsm.Receive(req)
+}
+
+// acknowledged takes the ACK to a refusal; false if the answer was another.
+func (s *serverTx) acknowledged(ack *sipgo.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.final < 300 {
+		return s.final == 0 // too early: nobody's
+	}
+	if s.acked {
+		return true
+	}
+	s.acked = true
+	s.fsm.Receive(ack)
+	// The machine passes the ACK on by a goroutine that would wait for Timer I.
+	select {
+	case <-s.fsm.Acks():
+	case <-s.fsm.Done():
+	}
+	return true
+}
+
+// cancel reports whether a CANCEL is the first, and in time.
+func (s *serverTx) cancel() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancelled || s.dropped || s.final != 0 {
+		return false
+	}
+	s.cancelled = true
+	return true
+}
