@@ -1,0 +1,368 @@
+package push
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Numbers of the connection pool.
+const (
+	warmConns    = 2                // so that one can be lost or drained without a dial in a call's way
+	pingEvery    = 30 * time.Second // silence after which a connection is pinged
+	pingTimeout  = 5 * time.Second
+	dialTimeout  = 5 * time.Second
+	redialFirst  = 500 * time.Millisecond
+	redialMost   = 30 * time.Second
+	dialsAtOnce  = 3               // by one request, on connections that are lost as soon as made
+	replaceEvery = 2 * time.Second // a host that drops or fails everything is not redialled more often
+	replaceBurst = 4               // than this, beyond a burst: Apple takes that for an attack
+)
+
+var (
+	errPoolClosed = errors.New("push: closed")
+	errLost       = errors.New("connections are lost as soon as they are made")
+)
+
+// DialFunc opens a connection, like net.Dialer.DialContext.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// connPool keeps HTTP/2 connections to one host warm. It is bound to one key
+// of one team, as Apple binds a connection to the first key it sees.
+//
+// No lock is held over I/O: choosing a connection looks at counters only.
+type connPool struct {
+	log  *slog.Logger
+	addr string // host:port, resolved anew at each dial
+	tr   *http.Transport
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	kick   chan struct{} // something changed: count the connections again
+	tasks  sync.WaitGroup
+
+	mu       sync.Mutex // guards the following
+	conns    []*conn
+	dialling *dial // the dial under way, shared by all who wait
+	keeping  bool  // keepWarm runs
+	closed   bool
+	suspects bucket // connections replaced for their answers
+}
+
+// conn is one connection. Its fields belong to the pool's mutex.
+type conn struct {
+	cc      *http.ClientConn
+	load    int  // requests on it or waiting for it
+	retired bool // takes no new requests; closed when the last is done
+}
+
+// dial is one attempt to connect; err is valid once done is closed.
+type dial struct {
+	done chan struct{}
+	err  error
+}
+
+func newConnPool(base string, roots *x509.CertPool, dialer DialFunc, log *slog.Logger) (*connPool, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &connPool{
+		log:    log,
+		addr:   net.JoinHostPort(u.Hostname(), port),
+		tr:     newTransport(roots, dialer),
+		ctx:    ctx,
+		cancel: cancel,
+		kick:   make(chan struct{}, 1),
+	}, nil
+}
+
+func newTransport(roots *x509.CertPool, dialer DialFunc) *http.Transport {
+	tr := &http.Transport{
+		DialContext:     dialer,
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)},
+		Protocols:       new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:  pingEvery,
+			PingTimeout:      pingTimeout,
+			WriteByteTimeout: pingTimeout,
+		},
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	if dialer == nil { // a proxy is for the real network only
+		tr.DialContext = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+		tr.Proxy = http.ProxyFromEnvironment
+	}
+	tr.Protocols.SetHTTP2(true)
+	return tr
+}
+
+// warm starts keeping warmConns connections open, from now until close.
+func (p *connPool) warm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.keeping || p.closed {
+		return
+	}
+	p.keeping = true
+	p.tasks.Go(p.keepWarm)
+}
+
+func (p *connPool) keepWarm() {
+	wait := redialFirst
+	var lost bucket
+	for {
+		made, err := p.complete(&lost)
+		var pause <-chan time.Time
+		switch {
+		case p.ctx.Err() != nil:
+			return
+		case err != nil:
+			p.log.Warn("no connection to the push service", "host", p.addr, "err", err, "retry_in", wait)
+			pause = time.After(wait + rand.N(wait/4))
+			wait = min(2*wait, redialMost)
+		case !made:
+			pause = time.After(replaceEvery)
+		default:
+			wait = redialFirst
+		}
+		if !p.await(pause) {
+			return
+		}
+	}
+}
+
+// complete makes the connections that are missing; made is false when some
+// still are, because too many were lost lately.
+func (p *connPool) complete(lost *bucket) (made bool, err error) {
+	for {
+		p.mu.Lock()
+		p.sweep()
+		if len(p.conns) >= warmConns {
+			p.mu.Unlock()
+			return true, nil
+		}
+		if !lost.take(time.Now()) {
+			p.mu.Unlock()
+			return false, nil
+		}
+		d := p.dialLocked()
+		p.mu.Unlock()
+		if <-d.done; d.err != nil {
+			return false, d.err
+		}
+	}
+}
+
+// await waits for the pause, or without one for a change; false at the end.
+// During a pause changes wait too: that is what the pause is for.
+func (p *connPool) await(pause <-chan time.Time) bool {
+	kick := p.kick
+	if pause != nil {
+		kick = nil
+	}
+	select {
+	case <-pause:
+	case <-kick:
+	case <-p.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// dialLocked joins the dial under way or starts one. It lasts at most
+// dialTimeout, whoever waits for it.
+func (p *connPool) dialLocked() *dial {
+	if p.dialling != nil {
+		return p.dialling
+	}
+	d := &dial{done: make(chan struct{})}
+	if p.closed {
+		d.err = errPoolClosed
+		close(d.done)
+		return d
+	}
+	p.dialling = d
+	p.tasks.Go(func() { p.dial(d) })
+	return d
+}
+
+func (p *connPool) dial(d *dial) {
+	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
+	defer cancel()
+	cc, err := p.tr.NewClientConn(ctx, "https", p.addr)
+	if err != nil {
+		err = fmt.Errorf("connecting to %s: %w", p.addr, err)
+	}
+	p.mu.Lock()
+	p.dialling = nil
+	if err == nil && p.closed {
+		cc.Close()
+		err = errPoolClosed
+	}
+	if err == nil {
+		p.conns = append(p.conns, &conn{cc: cc})
+	}
+	d.err = err
+	p.mu.Unlock()
+	close(d.done)
+	if err == nil {
+		cc.SetStateHook(p.changed)
+	}
+}
+
+// changed is the connections' state hook: it must not block.
+func (p *connPool) changed(cc *http.ClientConn) {
+	if cc.Err() == nil {
+		return
+	}
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// acquire gives the least loaded connection, dialling when there is none. The
+// caller must release it.
+func (p *connPool) acquire(ctx context.Context) (*conn, error) {
+	for range dialsAtOnce {
+		p.mu.Lock()
+		p.sweep()
+		if c := p.leastLoaded(); c != nil {
+			c.load++
+			p.mu.Unlock()
+			return c, nil
+		}
+		d := p.dialLocked()
+		p.mu.Unlock()
+		select {
+		case <-d.done:
+			if d.err != nil {
+				return nil, d.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, fmt.Errorf("connecting to %s: %w", p.addr, errLost)
+}
+
+// leastLoaded prefers a connection with a free stream; one that is at its
+// peer's limit lets the request wait.
+func (p *connPool) leastLoaded() *conn {
+	var best *conn
+	bestFree := false
+	for _, c := range p.conns {
+		free := c.cc.Available() > 0
+		if best == nil || (free && !bestFree) || (free == bestFree && c.load < best.load) {
+			best, bestFree = c, free
+		}
+	}
+	return best
+}
+
+// sweep drops connections that can take no more requests: closed, retired, or
+// told to go away (no stream is free though none is in use).
+func (p *connPool) sweep() {
+	kept := p.conns[:0]
+	for _, c := range p.conns {
+		gone := c.cc.Err() != nil || (c.cc.Available() == 0 && c.cc.InFlight() == 0)
+		if gone || c.retired {
+			p.drop(c)
+			continue
+		}
+		kept = append(kept, c)
+	}
+	clear(p.conns[len(kept):])
+	p.conns = kept
+}
+
+// drop closes a connection that is out of the list, when it is no longer in use.
+func (p *connPool) drop(c *conn) {
+	c.retired = true
+	if c.load == 0 {
+		// Close writes to the network (TLS close_notify): not under the mutex.
+		p.tasks.Go(func() { c.cc.Close() })
+	}
+}
+
+func (p *connPool) release(c *conn) {
+	p.mu.Lock()
+	c.load--
+	closing := c.retired && c.load == 0
+	p.mu.Unlock()
+	if closing {
+		c.cc.Close()
+	}
+}
+
+// retire takes a connection out of use while the caller still holds it;
+// requests on it may finish, the last release closes it.
+func (p *connPool) retire(c *conn) {
+	p.mu.Lock()
+	c.retired = true
+	p.conns = slices.DeleteFunc(p.conns, func(have *conn) bool { return have == c })
+	p.mu.Unlock()
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// suspect retires the connection that brought an answer which a fresh one may
+// not (500, 503), so that the retry finds another, within bounds.
+func (p *connPool) suspect(c *conn) {
+	p.mu.Lock()
+	allowed := !c.retired && p.suspects.take(time.Now())
+	p.mu.Unlock()
+	if allowed {
+		p.retire(c)
+	}
+}
+
+// bucket leaks: it lets replaceBurst through at once, and one each replaceEvery.
+type bucket struct {
+	level float64
+	at    time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	b.level = max(0, b.level-float64(now.Sub(b.at))/float64(replaceEvery))
+	b.at = now
+	if b.level+1 > replaceBurst {
+		return false
+	}
+	b.level++
+	return true
+}
+
+// close ends all connections and waits for what the pool started.
+func (p *connPool) close() {
+	p.cancel()
+	p.mu.Lock()
+	p.closed = true
+	conns := p.conns
+	p.conns = nil
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.cc.Close()
+	}
+	p.tasks.Wait()
+	p.tr.CloseIdleConnections()
+}
