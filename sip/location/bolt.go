@@ -51,10 +51,11 @@ func OpenBolt(dir string) (*Bolt, error) {
 }
 
 func (b *Bolt) open() error {
+	// The free list stays in the file: bbolt would rebuild it in a goroutine
+	// of its own, whose panic over a damaged page no one can catch.
 	db, err := bbolt.Open(b.path, 0o600, &bbolt.Options{
-		Timeout:        time.Second,
-		NoFreelistSync: true, // smaller commits; the list is rebuilt in milliseconds at open
-		FreelistType:   bbolt.FreelistMapType,
+		Timeout:      time.Second,
+		FreelistType: bbolt.FreelistMapType,
 	})
 	if err != nil {
 		return err

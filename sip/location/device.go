@@ -17,7 +17,7 @@ type deviceRecord struct {
 }
 
 // insertDevice enters a device into every table. mu is held.
-func (l *Location) insertDevice(d Device) *deviceRecord {
+func (l *Service) insertDevice(d Device) *deviceRecord {
 	r := &deviceRecord{Device: d, saved: d.Seen}
 	l.account(d.AOR).devices[d.ID] = r
 	if !d.Target.IsZero() {
@@ -29,7 +29,7 @@ func (l *Location) insertDevice(d Device) *deviceRecord {
 }
 
 // outlived is the end of a device's lifetime. mu is held.
-func (l *Location) outlived(r *deviceRecord) {
+func (l *Service) outlived(r *deviceRecord) {
 	a := l.accounts[r.AOR]
 	if a.bound(r.ID) { // a registration longer than the lifetime
 		l.schedule(&r.alarm, time.Now().Add(l.lifetime))
@@ -43,7 +43,7 @@ func (l *Location) outlived(r *deviceRecord) {
 // touch notes that a device has registered, with its target if the Contact has
 // one. It returns the write that makes the target durable, which may be an
 // earlier one, or nil. mu is held.
-func (l *Location) touch(a *account, u Update, c Contact, now time.Time) *flush {
+func (l *Service) touch(a *account, u Update, c Contact, now time.Time) *flush {
 	id := c.DeviceID()
 	r := a.devices[id]
 	if r == nil {
@@ -67,7 +67,7 @@ func (l *Location) touch(a *account, u Update, c Contact, now time.Time) *flush 
 // retarget gives a device its target and reports whether that is news. A token
 // that belonged to another device, of whichever AOR, leaves it: the REGISTER is
 // authenticated, and the phone rings for its present account only. mu is held.
-func (l *Location) retarget(r *deviceRecord, t Target, now time.Time) bool {
+func (l *Service) retarget(r *deviceRecord, t Target, now time.Time) bool {
 	old := r.Target
 	if t.IsZero() || t.token() == old.token() && t.Param == old.Param {
 		return false
@@ -89,14 +89,14 @@ func (l *Location) retarget(r *deviceRecord, t Target, now time.Time) bool {
 }
 
 // save queues the device for the store. mu is held.
-func (l *Location) save(r *deviceRecord) *flush {
+func (l *Service) save(r *deviceRecord) *flush {
 	r.saved = r.Seen
 	return l.writer.putDevice(r.Device)
 }
 
 // dropTarget takes a device's target away, and the device with it if it is not
 // bound. It returns what to wait for, or nil. mu is held.
-func (l *Location) dropTarget(a *account, id string) *flush {
+func (l *Service) dropTarget(a *account, id string) *flush {
 	r := a.devices[id]
 	if r == nil {
 		return nil
@@ -112,7 +112,7 @@ func (l *Location) dropTarget(a *account, id string) *flush {
 }
 
 // forgetIdle removes a device that has neither binding nor target. mu is held.
-func (l *Location) forgetIdle(a *account, id string) {
+func (l *Service) forgetIdle(a *account, id string) {
 	r := a.devices[id]
 	if r != nil && r.Target.IsZero() && !a.bound(id) {
 		l.unschedule(&r.alarm)
@@ -121,7 +121,7 @@ func (l *Location) forgetIdle(a *account, id string) {
 }
 
 // Devices returns the AOR's devices, longest known target first.
-func (l *Location) Devices(aor string) []Device {
+func (l *Service) Devices(aor string) []Device {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[aor]
@@ -132,7 +132,7 @@ func (l *Location) Devices(aor string) []Device {
 }
 
 // AllDevices returns the devices of every AOR, sorted by AOR.
-func (l *Location) AllDevices() []Device {
+func (l *Service) AllDevices() []Device {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []Device
@@ -155,7 +155,7 @@ func (a *account) appendDevices(out []Device) []Device {
 }
 
 // DropTarget forgets a device's push target, whichever it is.
-func (l *Location) DropTarget(aor, deviceID string) {
+func (l *Service) DropTarget(aor, deviceID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.accounts[aor]; a != nil {
@@ -166,7 +166,7 @@ func (l *Location) DropTarget(aor, deviceID string) {
 
 // TargetGone forgets a target that its provider has declared dead, unless the
 // device has registered another one in the meantime.
-func (l *Location) TargetGone(aor, deviceID string, dead Target) {
+func (l *Service) TargetGone(aor, deviceID string, dead Target) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[aor]
@@ -180,7 +180,7 @@ func (l *Location) TargetGone(aor, deviceID string, dead Target) {
 }
 
 // SetEnvironment notes the provider's environment that a device's target lives in.
-func (l *Location) SetEnvironment(aor, deviceID, environment string) {
+func (l *Service) SetEnvironment(aor, deviceID, environment string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[aor]

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// alarm is one thing that expires. fire runs with Location.mu held.
+// alarm is one thing that expires. fire runs with Service.mu held.
 type alarm struct {
 	at    time.Time
 	fire  func()
@@ -40,7 +40,7 @@ func (h *alarms) Pop() any {
 }
 
 // schedule sets the alarm, or moves it. mu is held.
-func (l *Location) schedule(a *alarm, at time.Time) {
+func (l *Service) schedule(a *alarm, at time.Time) {
 	a.at = at
 	if a.index > 0 {
 		heap.Fix(&l.alarms, a.index-1)
@@ -51,14 +51,14 @@ func (l *Location) schedule(a *alarm, at time.Time) {
 }
 
 // unschedule takes the alarm out. The timer may then ring for nothing. mu is held.
-func (l *Location) unschedule(a *alarm) {
+func (l *Service) unschedule(a *alarm) {
 	if a.index > 0 {
 		heap.Remove(&l.alarms, a.index-1)
 	}
 }
 
 // rearm points the timer at the earliest alarm. mu is held.
-func (l *Location) rearm() {
+func (l *Service) rearm() {
 	if len(l.alarms) == 0 || l.closed {
 		return
 	}
@@ -75,7 +75,7 @@ func (l *Location) rearm() {
 }
 
 // expire fires what is due.
-func (l *Location) expire() {
+func (l *Service) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

@@ -25,7 +25,7 @@ var (
 	ErrStaleCSeq = errors.New("CSeq is not higher than that of the binding it would change")
 	// ErrTooManyContacts: the AOR would have more than Update.MaxContacts.
 	ErrTooManyContacts = errors.New("too many contacts for one address-of-record")
-	// ErrClosed: the Location has been closed.
+	// ErrClosed: the Service has been closed.
 	ErrClosed = errors.New("location is closed")
 )
 
@@ -37,16 +37,16 @@ const DeviceLifetime = 90 * 24 * time.Hour
 // that changes nothing else is worth a disk write.
 const seenGrain = time.Hour
 
-// Options of a Location. All may be zero.
+// Options of a Service. All may be zero.
 type Options struct {
 	Log            *slog.Logger
 	Registerer     prometheus.Registerer // nil: no metrics
 	DeviceLifetime time.Duration         // 0: DeviceLifetime
 }
 
-// Location is the location service. Its methods may be called from any
+// Service is the location service. Its methods may be called from any
 // goroutine, and none but Put, Bury and Exhume waits for the disk.
-type Location struct {
+type Service struct {
 	log      *slog.Logger
 	lifetime time.Duration
 	writer   *writer
@@ -56,6 +56,7 @@ type Location struct {
 	mu       sync.Mutex // guards the following
 	closed   bool
 	accounts map[string]*account             // by AOR
+	everyone account                         // watchers of all AORs; nothing else is used
 	flows    map[string]map[*record]struct{} // bindings by flow id
 	tokens   map[token]*deviceRecord         // one push token belongs to one device
 	tombs    map[TombstoneKey]*tombRecord    //
@@ -83,14 +84,15 @@ type record struct {
 	alarm   alarm
 }
 
-// New loads the store and returns the service over it. The Location owns the
+// New loads the store and returns the service over it. The Service owns the
 // store from then on and closes it.
-func New(store Store, o Options) (*Location, error) {
-	l := &Location{
+func New(store Store, o Options) (*Service, error) {
+	l := &Service{
 		log:      o.Log,
 		lifetime: o.DeviceLifetime,
 		done:     make(chan struct{}),
 		accounts: map[string]*account{},
+		everyone: account{watchers: map[*watcher]struct{}{}, held: true},
 		flows:    map[string]map[*record]struct{}{},
 		tokens:   map[token]*deviceRecord{},
 		tombs:    map[TombstoneKey]*tombRecord{},
@@ -117,7 +119,7 @@ func New(store Store, o Options) (*Location, error) {
 }
 
 // restore fills the tables with what the store remembers.
-func (l *Location) restore(s Snapshot) {
+func (l *Service) restore(s Snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -138,7 +140,7 @@ func (l *Location) restore(s Snapshot) {
 }
 
 // Close flushes what is not yet on disk, ends every watch and closes the store.
-func (l *Location) Close() error {
+func (l *Service) Close() error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -155,7 +157,7 @@ func (l *Location) Close() error {
 }
 
 // account returns the AOR's tables, made if need be. mu is held.
-func (l *Location) account(aor string) *account {
+func (l *Service) account(aor string) *account {
 	a := l.accounts[aor]
 	if a == nil {
 		a = &account{
@@ -171,14 +173,14 @@ func (l *Location) account(aor string) *account {
 }
 
 // prune forgets an account that holds nothing. mu is held.
-func (l *Location) prune(a *account) {
+func (l *Service) prune(a *account) {
 	if !a.held && len(a.bindings)+len(a.devices)+len(a.tombs)+len(a.watchers) == 0 {
 		delete(l.accounts, a.aor)
 	}
 }
 
 // Lookup returns the AOR's visible bindings: highest q first, then newest.
-func (l *Location) Lookup(aor string) []Binding {
+func (l *Service) Lookup(aor string) []Binding {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[aor]
@@ -188,8 +190,19 @@ func (l *Location) Lookup(aor string) []Binding {
 	return a.list(func(r *record) bool { return r.visible })
 }
 
+// OnFlow returns the bindings that stand on a flow, visible or not.
+func (l *Service) OnFlow(flowID string) []Binding {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []Binding
+	for r := range l.flows[flowID] {
+		out = append(out, r.Binding)
+	}
+	return out
+}
+
 // FlowClosed removes the bindings that stood on a flow. Their devices stay.
-func (l *Location) FlowClosed(flowID string) {
+func (l *Service) FlowClosed(flowID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for r := range l.flows[flowID] {
@@ -198,7 +211,7 @@ func (l *Location) FlowClosed(flowID string) {
 }
 
 // remove takes a binding out of every table. mu is held.
-func (l *Location) remove(r *record) {
+func (l *Service) remove(r *record) {
 	a := l.accounts[r.AOR]
 	l.detach(r)
 	delete(a.bindings, r.key)
@@ -210,7 +223,7 @@ func (l *Location) remove(r *record) {
 }
 
 // detach undoes attach. mu is held.
-func (l *Location) detach(r *record) {
+func (l *Service) detach(r *record) {
 	l.unschedule(&r.alarm)
 	on := l.flows[r.FlowID]
 	delete(on, r)
@@ -220,7 +233,7 @@ func (l *Location) detach(r *record) {
 }
 
 // attach enters a binding into every table, in place of one with its key. mu is held.
-func (l *Location) attach(a *account, r *record) {
+func (l *Service) attach(a *account, r *record) {
 	if old := a.bindings[r.key]; old != nil {
 		// Same flow and Contact: whoever uses it now may go on using it.
 		r.visible = old.visible && old.FlowID == r.FlowID && old.Contact == r.Contact
@@ -244,8 +257,8 @@ func (l *Location) attach(a *account, r *record) {
 // registered or refreshed, as its REGISTER's 200 leaves. A binding that is
 // replaced before it was read is yielded once, as the newest; none is lost and
 // no REGISTER ever waits for a reader. The channel is closed when ctx ends or
-// the Location is closed.
-func (l *Location) Watch(ctx context.Context, aor string) <-chan Binding {
+// the Service is closed.
+func (l *Service) Watch(ctx context.Context, aor string) <-chan Binding {
 	w := &watcher{out: make(chan Binding), wake: make(chan struct{}, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -259,5 +272,20 @@ func (l *Location) Watch(ctx context.Context, aor string) <-chan Binding {
 		w.push(r)
 	}
 	l.children.Go(func() { l.feed(ctx, a, w) })
+	return w.out
+}
+
+// WatchAll yields each binding of any AOR that is registered or refreshed from
+// now on, as its REGISTER's 200 leaves; else as Watch.
+func (l *Service) WatchAll(ctx context.Context) <-chan Binding {
+	w := &watcher{out: make(chan Binding), wake: make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		close(w.out)
+		return w.out
+	}
+	l.everyone.watchers[w] = struct{}{}
+	l.children.Go(func() { l.feed(ctx, &l.everyone, w) })
 	return w.out
 }

@@ -10,7 +10,7 @@ var (
 )
 
 // collector counts when it is asked, so that the figures can't drift from the tables.
-type collector struct{ l *Location }
+type collector struct{ l *Service }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
@@ -29,7 +29,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // BindingCounts returns the number of visible bindings by transport ("UDP").
-func (l *Location) BindingCounts() map[string]int {
+func (l *Service) BindingCounts() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	counts := map[string]int{}
@@ -45,7 +45,7 @@ func (l *Location) BindingCounts() map[string]int {
 
 // DeviceCounts returns the number of devices by push provider. Names that no
 // provider has count as "other": a client must not be able to invent labels.
-func (l *Location) DeviceCounts() map[string]int {
+func (l *Service) DeviceCounts() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	counts := map[string]int{}

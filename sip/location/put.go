@@ -14,7 +14,7 @@ type Change struct {
 	// Bindings are all of the AOR's, as the 200 lists them.
 	Bindings []Binding
 
-	l       *Location
+	l       *Service
 	aor     string
 	records []*record
 }
@@ -22,7 +22,7 @@ type Change struct {
 // Put applies an update: bindings are removed at once, new ones stay unseen
 // until Publish, devices and targets are durable when it returns. When ctx
 // ends first, or the store fails, the new bindings are gone again.
-func (l *Location) Put(ctx context.Context, u Update) (*Change, error) {
+func (l *Service) Put(ctx context.Context, u Update) (*Change, error) {
 	c, durable, err := l.put(u)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (l *Location) Put(ctx context.Context, u Update) (*Change, error) {
 	return c, nil
 }
 
-func (l *Location) put(u Update) (*Change, *flush, error) {
+func (l *Service) put(u Update) (*Change, *flush, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -113,7 +113,7 @@ func (a *account) check(u Update) error {
 
 // logout removes the Contact's binding and, if that was the device's last, its
 // push target too (a REGISTER with expires=0 that is authenticated). mu is held.
-func (l *Location) logout(a *account, c Contact) *flush {
+func (l *Service) logout(a *account, c Contact) *flush {
 	if r := a.bindings[c.bindingKey()]; r != nil {
 		l.remove(r)
 	}
@@ -127,7 +127,7 @@ func (l *Location) logout(a *account, c Contact) *flush {
 // removeAll is Contact: *. Every binding goes. Targets go only with the devices
 // that the REGISTER itself comes from, as far as can be told: one phone that
 // clears the list must not keep the user's other phones from ever waking.
-func (l *Location) removeAll(a *account, u Update) *flush {
+func (l *Service) removeAll(a *account, u Update) *flush {
 	leaving := map[string]bool{}
 	if len(a.devices) == 1 {
 		for id := range a.devices {
@@ -161,6 +161,9 @@ func (c *Change) Publish() {
 		}
 		r.visible = true
 		for w := range a.watchers {
+			w.push(r)
+		}
+		for w := range c.l.everyone.watchers {
 			w.push(r)
 		}
 	}

@@ -44,7 +44,7 @@ func fill[K comparable, V any](into, from map[K]V) {
 }
 
 // Memory is a Store that forgets when the process ends: `state_dir: ""`. It
-// may be given to several Locations one after the other.
+// may be given to several Services one after the other.
 type Memory struct {
 	mu         sync.Mutex // guards the following
 	devices    map[DeviceKey]Device

@@ -12,7 +12,7 @@ type tombRecord struct {
 }
 
 // insertTombstone enters a tombstone into every table. mu is held.
-func (l *Location) insertTombstone(t Tombstone) {
+func (l *Service) insertTombstone(t Tombstone) {
 	l.takeTombstone(t.Key())
 	r := &tombRecord{Tombstone: t}
 	l.tombs[t.Key()] = r
@@ -26,7 +26,7 @@ func (l *Location) insertTombstone(t Tombstone) {
 
 // takeTombstone removes a tombstone from every table and reports whether it
 // was there. mu is held.
-func (l *Location) takeTombstone(key TombstoneKey) bool {
+func (l *Service) takeTombstone(key TombstoneKey) bool {
 	r := l.tombs[key]
 	if r == nil {
 		return false
@@ -42,7 +42,7 @@ func (l *Location) takeTombstone(key TombstoneKey) bool {
 // Bury keeps a tombstone until it expires or is exhumed; it replaces an earlier
 // one of the same call and device. It returns when the tombstone is durable; a
 // failing store is logged, the tombstone then lives in memory only.
-func (l *Location) Bury(t Tombstone) {
+func (l *Service) Bury(t Tombstone) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -55,7 +55,7 @@ func (l *Location) Bury(t Tombstone) {
 }
 
 // Tombstones returns what a device has to be told, oldest expiry first.
-func (l *Location) Tombstones(aor, deviceID string) []Tombstone {
+func (l *Service) Tombstones(aor, deviceID string) []Tombstone {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[aor]
@@ -80,7 +80,7 @@ func (l *Location) Tombstones(aor, deviceID string) []Tombstone {
 // Exhume claims a tombstone: true once, for the one who tells the device. The
 // claim is durable when it returns. If the store fails it stands all the same,
 // since a phone that rings for nothing now is worse than one told twice.
-func (l *Location) Exhume(callUUID, deviceID string) bool {
+func (l *Service) Exhume(callUUID, deviceID string) bool {
 	key := TombstoneKey{callUUID, deviceID}
 	l.mu.Lock()
 	if l.closed || !l.takeTombstone(key) {
@@ -93,7 +93,7 @@ func (l *Location) Exhume(callUUID, deviceID string) bool {
 	return true
 }
 
-func (l *Location) waitLogged(f *flush, problem string, key TombstoneKey) {
+func (l *Service) waitLogged(f *flush, problem string, key TombstoneKey) {
 	if err := f.wait(context.Background()); err != nil {
 		l.log.Error(problem, "call", key.CallUUID, "device", key.DeviceID, "err", err)
 	}

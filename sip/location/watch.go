@@ -11,12 +11,12 @@ type watcher struct {
 	out  chan Binding
 	wake chan struct{} // capacity 1: the queue has changed
 
-	queue []*record // guarded by Location.mu
+	queue []*record // guarded by Service.mu
 }
 
-// push queues a binding in place of an older one with its key. Location.mu is held.
+// push queues a binding in place of an older one with its key. Service.mu is held.
 func (w *watcher) push(r *record) {
-	if i := w.find(r.key); i >= 0 {
+	if i := w.find(r); i >= 0 {
 		w.queue[i] = r
 	} else {
 		w.queue = append(w.queue, r)
@@ -24,16 +24,16 @@ func (w *watcher) push(r *record) {
 	w.signal()
 }
 
-// drop forgets a binding that is no more. Location.mu is held.
+// drop forgets a binding that is no more. Service.mu is held.
 func (w *watcher) drop(r *record) {
-	if i := w.find(r.key); i >= 0 {
+	if i := w.find(r); i >= 0 {
 		w.queue = slices.Delete(w.queue, i, i+1)
 		w.signal()
 	}
 }
 
-func (w *watcher) find(key string) int {
-	return slices.IndexFunc(w.queue, func(r *record) bool { return r.key == key })
+func (w *watcher) find(r *record) int {
+	return slices.IndexFunc(w.queue, func(q *record) bool { return q.key == r.key && q.AOR == r.AOR })
 }
 
 func (w *watcher) signal() {
@@ -43,8 +43,8 @@ func (w *watcher) signal() {
 	}
 }
 
-// feed hands the queue to the reader until ctx or the Location ends.
-func (l *Location) feed(ctx context.Context, a *account, w *watcher) {
+// feed hands the queue to the reader until ctx or the Service ends.
+func (l *Service) feed(ctx context.Context, a *account, w *watcher) {
 	defer close(w.out)
 	defer l.unwatch(a, w)
 	for {
@@ -66,7 +66,7 @@ func (l *Location) feed(ctx context.Context, a *account, w *watcher) {
 }
 
 // head returns the oldest queued binding and where to send it, or nils.
-func (l *Location) head(w *watcher) (chan<- Binding, *record) {
+func (l *Service) head(w *watcher) (chan<- Binding, *record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(w.queue) == 0 {
@@ -76,7 +76,7 @@ func (l *Location) head(w *watcher) (chan<- Binding, *record) {
 }
 
 // taken removes a binding that the reader has, unless a newer one took its place.
-func (l *Location) taken(w *watcher, r *record) {
+func (l *Service) taken(w *watcher, r *record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.Index(w.queue, r); i >= 0 {
@@ -84,7 +84,7 @@ func (l *Location) taken(w *watcher, r *record) {
 	}
 }
 
-func (l *Location) unwatch(a *account, w *watcher) {
+func (l *Service) unwatch(a *account, w *watcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(a.watchers, w)

@@ -6,7 +6,7 @@ import "context"
 // while a write is under way goes into the next one: a REGISTER alone costs
 // one write and no delay, a thousand at once cost a few.
 type writer struct {
-	l     *Location
+	l     *Service
 	store Store
 	kick  chan struct{} // capacity 1: something is queued
 
@@ -20,7 +20,7 @@ type flush struct {
 	err  error // valid once done is closed
 }
 
-func newWriter(l *Location, s Store) *writer {
+func newWriter(l *Service, s Store) *writer {
 	return &writer{
 		l: l, store: s,
 		kick:   make(chan struct{}, 1),
@@ -86,7 +86,7 @@ func (w *writer) signal() *flush {
 	return w.next
 }
 
-// run writes until the Location closes, and then once more.
+// run writes until the Service closes, and then once more.
 func (w *writer) run() {
 	for {
 		select {

@@ -1,0 +1,196 @@
+package location
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func receive(t *testing.T, ch <-chan Binding) string {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case b, ok := <-ch:
+		if !ok {
+			return "closed"
+		}
+		return b.FlowID
+	default:
+		return ""
+	}
+}
+
+func TestWatchPresentThenNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		p := ada()
+		p.register(t, l, time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		ch := l.Watch(ctx, "1001")
+		if got := receive(t, ch); got != "tcp/1" {
+			t.Fatalf("present: %q", got)
+		}
+		if got := receive(t, ch); got != "" {
+			t.Fatalf("nothing new, yet %q", got)
+		}
+		p.register(t, l, time.Hour)
+		if got := receive(t, ch); got != "tcp/1" {
+			t.Fatalf("refreshed: %q", got)
+		}
+		p.flow = "tcp/2"
+		p.register(t, l, time.Hour)
+		if got := receive(t, ch); got != "tcp/2" {
+			t.Fatalf("moved: %q", got)
+		}
+		cancel()
+		if got := receive(t, ch); got != "closed" {
+			t.Fatalf("after cancel: %q", got)
+		}
+		p.register(t, l, time.Hour) // no one listens; no one minds
+	})
+}
+
+func TestPublishAfterResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		ch := l.Watch(t.Context(), "1001")
+		p := ada()
+		c := p.put(t, l, time.Hour)
+		if got := flows(c.Bindings); got != "tcp/1 " {
+			t.Errorf("the 200 would list %q", got)
+		}
+		if got := receive(t, ch); got != "" {
+			t.Errorf("watcher got %q before the 200", got)
+		}
+		late := l.Watch(t.Context(), "1001") // a call that comes in just now
+		wantFlows(t, l, "1001", "")
+		c.Publish()
+		if got := receive(t, ch); got != "tcp/1" {
+			t.Errorf("watcher got %q after the 200", got)
+		}
+		if got := receive(t, late); got != "tcp/1" {
+			t.Errorf("late watcher got %q after the 200", got)
+		}
+		wantFlows(t, l, "1001", "tcp/1")
+
+		// A refresh on the same flow never leaves a gap.
+		c = p.put(t, l, time.Hour)
+		wantFlows(t, l, "1001", "tcp/1")
+		c.Publish()
+		receive(t, ch)
+
+		// The flow dies between the update and the 200.
+		p.flow = "tcp/2"
+		c = p.put(t, l, time.Hour)
+		l.FlowClosed("tcp/2")
+		c.Publish()
+		if got := receive(t, ch); got != "" {
+			t.Errorf("watcher got %q on a dead flow", got)
+		}
+		wantFlows(t, l, "1001", "")
+		if len(l.flows) != 0 {
+			t.Errorf("%d dead flows remembered", len(l.flows))
+		}
+
+		// The 200 could not be sent.
+		p.flow = "tcp/3"
+		c = p.put(t, l, time.Hour)
+		c.Drop()
+		c.Publish()
+		wantFlows(t, l, "1001", "")
+	})
+}
+
+func TestPublishOfAnOvertakenChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		p := ada()
+		first := p.put(t, l, time.Hour)
+		p.flow = "tcp/2"
+		second := p.put(t, l, time.Hour)
+		first.Publish() // nothing of it is left
+		wantFlows(t, l, "1001", "")
+		first.Drop()
+		second.Publish()
+		wantFlows(t, l, "1001", "tcp/2")
+	})
+}
+
+func TestWatchCoalesces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		ch := l.Watch(t.Context(), "1001")
+		p, q := ada(), ada()
+		q.instance, q.prid, q.callID, q.flow = "urn:uuid:Q", "tokenQ", "q", "tcp/q"
+		for i := range 1000 { // nobody reads, nobody waits
+			p.flow = fmt.Sprint("tcp/", i)
+			p.register(t, l, time.Hour)
+			q.register(t, l, time.Hour)
+		}
+		got := map[string]bool{receive(t, ch): true, receive(t, ch): true}
+		if !got["tcp/999"] || !got["tcp/q"] {
+			t.Errorf("got %v: want the newest of each", got)
+		}
+		if got := receive(t, ch); got != "" {
+			t.Errorf("third %q", got)
+		}
+		p.register(t, l, time.Hour)
+		l.FlowClosed(p.flow)
+		if got := receive(t, ch); got != "" {
+			t.Errorf("a dead binding %q was kept for the reader", got)
+		}
+	})
+}
+
+func TestCloseEndsWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		ada().register(t, l, time.Hour)
+		ch := l.Watch(t.Context(), "1001") // blocked on a reader that never comes
+		l.Close()
+		if _, ok := <-ch; ok {
+			<-ch
+		}
+	})
+}
+
+// TestWatchRace has phones that register while calls watch: each call must see
+// each phone, whichever comes first.
+func TestWatchRace(t *testing.T) {
+	l := open(t, NewMemory())
+	var group sync.WaitGroup
+	const phones = 8
+	for i := range 20 {
+		aor := fmt.Sprint("aor", i)
+		for n := range phones {
+			group.Go(func() {
+				p := ada()
+				p.aor, p.instance, p.prid = aor, fmt.Sprint(n), fmt.Sprint(aor, n)
+				u := p.update(time.Hour)
+				u.MaxContacts = 0
+				c, err := l.Put(context.Background(), u)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.Publish()
+			})
+		}
+		group.Go(func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			seen := map[string]bool{}
+			for b := range l.Watch(ctx, aor) {
+				seen[b.Instance] = true
+				if len(seen) == phones {
+					return
+				}
+			}
+			t.Errorf("watch of %s ended after %d phones", aor, len(seen))
+		})
+	}
+	group.Wait()
+}
