@@ -156,7 +156,16 @@ func (p *phone) established(t testing.TB) *phone {
 	return p
 }
 
-// hangUp ends the call from the phone's side.
+// cancelled waits until the caller's CANCEL has ended the ringing.
+func (p *phone) cancelled(t testing.TB) *phone {
+	t.Helper()
+	p.process.waitFor(t, `^\S+ CANCEL sip:`, 20*time.Second)
+	p.process.waitFor(t, `SIP/2.0 487 `, 5*time.Second)
+	p.process.waitFor(t, `session closed`, 5*time.Second)
+	return p
+}
+
+// hangUp ends the call from the phone's side, or declines it (486) if it rings.
 func (p *phone) hangUp(t testing.TB) { p.command(t, "hangup") }
 
 // recording waits for the end of the call and returns what the phone heard. It is taken after the decoder, before

@@ -34,3 +34,37 @@ func TestPeersDirect(t *testing.T) {
 		})
 	}
 }
+
+// TestPeersCallEnds tries the scenarios in which a call does not end by the caller's BYE.
+func TestPeersCallEnds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		carrier
+		act func(testing.TB, *phone)
+	}{
+		{carrier{Scenario: "callee_hangs_up"}, func(t testing.TB, p *phone) { p.answer(t).hangUp(t) }},
+		{carrier{Scenario: "cancelled"}, func(t testing.TB, p *phone) { p.ringing(t).cancelled(t) }},
+		{carrier{Scenario: "refused", Final: 486}, func(t testing.TB, p *phone) { p.ringing(t).hangUp(t) }},
+	} {
+		t.Run(c.Scenario, func(t *testing.T) {
+			t.Parallel()
+			p := (&phone{User: "1001", Instance: newInstance(), Audio: source(12, 20*time.Second)}).start(t)
+			c.To, c.Number, c.NoTrying = hostPort(phoneIP, p.sip), "1001", true
+			c.Audio = source(13, 20*time.Second)
+			c.start(t)
+			c.act(t, p)
+			c.finish(t)
+		})
+	}
+}
+
+// TestPeersScenarioCanFail shows that SIPp's exit code tells of a call that went otherwise than its scenario says.
+func TestPeersScenarioCanFail(t *testing.T) {
+	t.Parallel()
+	p := (&phone{User: "1001", Instance: newInstance(), Audio: source(12, time.Second)}).start(t)
+	c := (&carrier{Scenario: "refused", Final: 480, To: hostPort(phoneIP, p.sip), Number: "1001", NoTrying: true}).start(t)
+	p.ringing(t).hangUp(t) // 486
+	if code := c.process.wait(t, 65*time.Second); code == 0 {
+		t.Error("SIPp expected 480, got 486 and was content")
+	}
+}

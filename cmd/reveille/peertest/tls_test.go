@@ -1,0 +1,102 @@
+package peertest
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority is a certificate authority of one test, with one server certificate for the bridge's address.
+type authority struct{ CAFile, CertFile, KeyFile string }
+
+func newAuthority(t testing.TB) authority {
+	t.Helper()
+	dir := t.TempDir()
+	a := authority{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	caKey, ca := newKey(t), certificate(1, "Reveille test CA")
+	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
+	writePEM(t, a.CAFile, "CERTIFICATE", sign(t, ca, ca, &caKey.PublicKey, caKey))
+	key, leaf := newKey(t), certificate(2, bridgeIP)
+	leaf.IPAddresses, leaf.DNSNames = []net.IP{net.ParseIP(bridgeIP)}, []string{"localhost"}
+	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	writePEM(t, a.CertFile, "CERTIFICATE", sign(t, leaf, ca, &key.PublicKey, caKey))
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, a.KeyFile, "PRIVATE KEY", der)
+	return a
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func certificate(serial int64, name string) *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}
+}
+
+func sign(t testing.TB, cert, by *x509.Certificate, key *ecdsa.PublicKey, with *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, cert, by, key, with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPeersBaresipOverTLS shows that baresip registers over TLS, and whether it would with just anybody.
+func TestPeersBaresipOverTLS(t *testing.T) {
+	t.Parallel()
+	ours, others := newAuthority(t), newAuthority(t)
+	pair, err := tls.LoadX509KeyPair(ours.CertFile, ours.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ca := range map[string]string{"trusted": ours.CAFile, "stranger": others.CAFile} {
+		t.Run(name, func(t *testing.T) {
+			l, err := tls.Listen("tcp", bridgeIP+":0", &tls.Config{Certificates: []tls.Certificate{pair}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			(&phone{User: "1001", Password: "x", Registrar: "sip:" + l.Addr().String() + ";transport=tls", CAFile: ca,
+				Instance: newInstance(), Audio: source(31, time.Second)}).start(t)
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			line, err := bufio.NewReader(c).ReadString('\n')
+			if got := strings.HasPrefix(line, "REGISTER "); got != (name == "trusted") {
+				t.Errorf("certificate of a %s authority: read %q, %v", name, line, err)
+			}
+		})
+	}
+}
