@@ -8,7 +8,6 @@
 package location
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,13 +55,13 @@ type Service struct {
 	mu       sync.Mutex // guards the following
 	closed   bool
 	accounts map[string]*account             // by AOR
-	everyone account                         // watchers of all AORs; nothing else is used
 	flows    map[string]map[*record]struct{} // bindings by flow id
 	tokens   map[token]*deviceRecord         // one push token belongs to one device
-	tombs    map[TombstoneKey]*tombRecord    //
-	alarms   alarms                          // what expires next
-	rings    time.Time                       // when timer rings next
-	timer    *time.Timer                     // rings at alarms[0]
+	tombs    map[TombstoneKey]*tombRecord
+	everyone map[*watcher]struct{} // who watches all AORs
+	alarms   alarms                // what expires next
+	rings    time.Time             // when timer rings next
+	timer    *time.Timer           // rings at alarms[0]
 }
 
 // account is all that belongs to one AOR.
@@ -92,10 +91,10 @@ func New(store Store, o Options) (*Service, error) {
 		lifetime: o.DeviceLifetime,
 		done:     make(chan struct{}),
 		accounts: map[string]*account{},
-		everyone: account{watchers: map[*watcher]struct{}{}, held: true},
 		flows:    map[string]map[*record]struct{}{},
 		tokens:   map[token]*deviceRecord{},
 		tombs:    map[TombstoneKey]*tombRecord{},
+		everyone: map[*watcher]struct{}{},
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -190,15 +189,16 @@ func (l *Service) Lookup(aor string) []Binding {
 	return a.list(func(r *record) bool { return r.visible })
 }
 
-// OnFlow returns the bindings that stand on a flow, visible or not.
-func (l *Service) OnFlow(flowID string) []Binding {
+// HasFlow reports whether a visible binding stands on a flow.
+func (l *Service) HasFlow(flowID string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []Binding
 	for r := range l.flows[flowID] {
-		out = append(out, r.Binding)
+		if r.visible {
+			return true
+		}
 	}
-	return out
+	return false
 }
 
 // FlowClosed removes the bindings that stood on a flow. Their devices stay.
@@ -215,7 +215,7 @@ func (l *Service) remove(r *record) {
 	a := l.accounts[r.AOR]
 	l.detach(r)
 	delete(a.bindings, r.key)
-	for w := range a.watchers {
+	for w := range l.watching(a) {
 		w.drop(r)
 	}
 	l.forgetIdle(a, r.DeviceID)
@@ -239,7 +239,7 @@ func (l *Service) attach(a *account, r *record) {
 		r.visible = old.visible && old.FlowID == r.FlowID && old.Contact == r.Contact
 		l.detach(old)
 		if !r.visible {
-			for w := range a.watchers {
+			for w := range l.watching(a) {
 				w.drop(old)
 			}
 		}
@@ -251,41 +251,4 @@ func (l *Service) attach(a *account, r *record) {
 	l.flows[r.FlowID][r] = struct{}{}
 	r.alarm.fire = func() { l.remove(r) }
 	l.schedule(&r.alarm, r.Expires)
-}
-
-// Watch yields the AOR's visible bindings, and then each one that is
-// registered or refreshed, as its REGISTER's 200 leaves. A binding that is
-// replaced before it was read is yielded once, as the newest; none is lost and
-// no REGISTER ever waits for a reader. The channel is closed when ctx ends or
-// the Service is closed.
-func (l *Service) Watch(ctx context.Context, aor string) <-chan Binding {
-	w := &watcher{out: make(chan Binding), wake: make(chan struct{}, 1)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		close(w.out)
-		return w.out
-	}
-	a := l.account(aor)
-	a.watchers[w] = struct{}{}
-	for _, r := range a.sorted(func(r *record) bool { return r.visible }) {
-		w.push(r)
-	}
-	l.children.Go(func() { l.feed(ctx, a, w) })
-	return w.out
-}
-
-// WatchAll yields each binding of any AOR that is registered or refreshed from
-// now on, as its REGISTER's 200 leaves; else as Watch.
-func (l *Service) WatchAll(ctx context.Context) <-chan Binding {
-	w := &watcher{out: make(chan Binding), wake: make(chan struct{}, 1)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		close(w.out)
-		return w.out
-	}
-	l.everyone.watchers[w] = struct{}{}
-	l.children.Go(func() { l.feed(ctx, &l.everyone, w) })
-	return w.out
 }

@@ -160,10 +160,7 @@ func (c *Change) Publish() {
 			continue
 		}
 		r.visible = true
-		for w := range a.watchers {
-			w.push(r)
-		}
-		for w := range c.l.everyone.watchers {
+		for w := range c.l.watching(a) {
 			w.push(r)
 		}
 	}

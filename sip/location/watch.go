@@ -2,38 +2,118 @@ package location
 
 import (
 	"context"
-	"slices"
+	"iter"
 )
 
 // watcher is one Watch. Its queue holds at most one entry per binding key, so
-// a slow reader costs memory for the AOR's bindings, not for its REGISTERs.
+// a slow reader costs memory for bindings, not for REGISTERs.
 type watcher struct {
 	out  chan Binding
 	wake chan struct{} // capacity 1: the queue has changed
 
-	queue []*record // guarded by Service.mu
+	// Guarded by Service.mu: what waits for the reader, and in which order. A
+	// nil record is one that went away in the queue.
+	order  []watchKey
+	queued map[watchKey]*record
+}
+
+type watchKey struct{ aor, key string }
+
+func (r *record) watchKey() watchKey { return watchKey{r.AOR, r.key} }
+
+// Watch yields the AOR's visible bindings, and then each one that is
+// registered or refreshed, as its REGISTER's 200 leaves. A binding that is
+// replaced before it was read is yielded once, as the newest; none is lost and
+// no REGISTER ever waits for a reader. The channel is closed when ctx ends or
+// the Service is closed.
+func (l *Service) Watch(ctx context.Context, aor string) <-chan Binding {
+	w := newWatcher()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		close(w.out)
+		return w.out
+	}
+	a := l.account(aor)
+	a.watchers[w] = struct{}{}
+	w.present(a)
+	l.children.Go(func() {
+		defer close(w.out)
+		l.feed(ctx, w)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(a.watchers, w)
+		l.prune(a)
+	})
+	return w.out
+}
+
+// WatchAll is Watch for the bindings of every AOR.
+func (l *Service) WatchAll(ctx context.Context) <-chan Binding {
+	w := newWatcher()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		close(w.out)
+		return w.out
+	}
+	l.everyone[w] = struct{}{}
+	for _, a := range l.accounts {
+		w.present(a)
+	}
+	l.children.Go(func() {
+		defer close(w.out)
+		l.feed(ctx, w)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.everyone, w)
+	})
+	return w.out
+}
+
+func newWatcher() *watcher {
+	return &watcher{out: make(chan Binding), wake: make(chan struct{}, 1), queued: map[watchKey]*record{}}
+}
+
+// watching is every watcher of an account. mu is held.
+func (l *Service) watching(a *account) iter.Seq[*watcher] {
+	return func(yield func(*watcher) bool) {
+		for w := range a.watchers {
+			if !yield(w) {
+				return
+			}
+		}
+		for w := range l.everyone {
+			if !yield(w) {
+				return
+			}
+		}
+	}
+}
+
+// present queues what is visible now. Service.mu is held.
+func (w *watcher) present(a *account) {
+	for _, r := range a.sorted(func(r *record) bool { return r.visible }) {
+		w.push(r)
+	}
 }
 
 // push queues a binding in place of an older one with its key. Service.mu is held.
 func (w *watcher) push(r *record) {
-	if i := w.find(r); i >= 0 {
-		w.queue[i] = r
-	} else {
-		w.queue = append(w.queue, r)
+	key := r.watchKey()
+	if _, in := w.queued[key]; !in {
+		w.order = append(w.order, key)
 	}
+	w.queued[key] = r
 	w.signal()
 }
 
 // drop forgets a binding that is no more. Service.mu is held.
 func (w *watcher) drop(r *record) {
-	if i := w.find(r); i >= 0 {
-		w.queue = slices.Delete(w.queue, i, i+1)
+	if key := r.watchKey(); w.queued[key] == r {
+		w.queued[key] = nil
 		w.signal()
 	}
-}
-
-func (w *watcher) find(r *record) int {
-	return slices.IndexFunc(w.queue, func(q *record) bool { return q.key == r.key && q.AOR == r.AOR })
 }
 
 func (w *watcher) signal() {
@@ -44,9 +124,7 @@ func (w *watcher) signal() {
 }
 
 // feed hands the queue to the reader until ctx or the Service ends.
-func (l *Service) feed(ctx context.Context, a *account, w *watcher) {
-	defer close(w.out)
-	defer l.unwatch(a, w)
+func (l *Service) feed(ctx context.Context, w *watcher) {
 	for {
 		out, r := l.head(w)
 		var b Binding
@@ -69,24 +147,26 @@ func (l *Service) feed(ctx context.Context, a *account, w *watcher) {
 func (l *Service) head(w *watcher) (chan<- Binding, *record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(w.queue) == 0 {
-		return nil, nil
+	for len(w.order) > 0 {
+		if r := w.queued[w.order[0]]; r != nil {
+			return w.out, r
+		}
+		w.shift()
 	}
-	return w.out, w.queue[0]
+	return nil, nil
 }
 
-// taken removes a binding that the reader has, unless a newer one took its place.
+// taken removes a binding that the reader has, unless a newer one took its
+// place. Only feed shifts, so it is still the head.
 func (l *Service) taken(w *watcher, r *record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(w.queue, r); i >= 0 {
-		w.queue = slices.Delete(w.queue, i, i+1)
+	if w.queued[r.watchKey()] == r {
+		w.shift()
 	}
 }
 
-func (l *Service) unwatch(a *account, w *watcher) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(a.watchers, w)
-	l.prune(a)
+func (w *watcher) shift() {
+	delete(w.queued, w.order[0])
+	w.order = w.order[1:]
 }

@@ -137,8 +137,16 @@ func TestWatchCoalesces(t *testing.T) {
 		if got := receive(t, ch); got != "" {
 			t.Errorf("third %q", got)
 		}
-		p.register(t, l, time.Hour)
-		l.FlowClosed(p.flow)
+		for i := range 100 { // what comes and goes unread takes no room
+			p.flow = fmt.Sprint("tcp/", i)
+			p.register(t, l, time.Hour)
+			l.FlowClosed(p.flow)
+		}
+		for w := range l.accounts["1001"].watchers {
+			if len(w.order) > 2 {
+				t.Errorf("%d entries queued", len(w.order))
+			}
+		}
 		if got := receive(t, ch); got != "" {
 			t.Errorf("a dead binding %q was kept for the reader", got)
 		}
@@ -193,4 +201,34 @@ func TestWatchRace(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+func TestWatchAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		ada().register(t, l, time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		all := l.WatchAll(ctx)
+		if got := receive(t, all); got != "tcp/1" {
+			t.Fatalf("present: %q", got)
+		}
+		// Other AORs with the same binding key are other bindings.
+		for i := range 3 {
+			p := ada()
+			p.aor, p.flow, p.prid = fmt.Sprint(i), fmt.Sprint("tcp/", i+10), fmt.Sprint(i)
+			p.register(t, l, time.Hour)
+		}
+		for _, want := range []string{"tcp/10", "tcp/11", "tcp/12", ""} {
+			if got := receive(t, all); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		cancel()
+		if got := receive(t, all); got != "closed" {
+			t.Errorf("after cancel: %q", got)
+		}
+		if len(l.everyone) != 0 {
+			t.Error("the watcher is still known")
+		}
+	})
 }
