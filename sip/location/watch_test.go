@@ -142,11 +142,13 @@ func TestWatchCoalesces(t *testing.T) {
 			p.register(t, l, time.Hour)
 			l.FlowClosed(p.flow)
 		}
+		l.mu.Lock()
 		for w := range l.accounts["1001"].watchers {
 			if len(w.order) > 2 {
 				t.Errorf("%d entries queued", len(w.order))
 			}
 		}
+		l.mu.Unlock()
 		if got := receive(t, ch); got != "" {
 			t.Errorf("a dead binding %q was kept for the reader", got)
 		}
