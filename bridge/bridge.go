@@ -1,0 +1,265 @@
+// Package bridge turns calls from trunks into pushes and pushes into calls: it
+// owns each call from the INVITE to the CDR. call.go is the life of one call.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"reveille/push"
+	"reveille/rtp"
+	"reveille/sip"
+	"reveille/sip/location"
+)
+
+// locator is what a call needs of the location service.
+type locator interface {
+	Devices(aor string) []location.Device
+	Lookup(aor string) []location.Binding
+	Watch(ctx context.Context, aor string) <-chan location.Binding
+	WatchAll(ctx context.Context) <-chan location.Binding
+}
+
+// targets is what the outcome of a push changes.
+type targets interface {
+	TargetGone(aor, deviceID string, dead location.Target)
+	SetEnvironment(aor, deviceID, environment string)
+}
+
+// graveyard keeps the tombstones.
+type graveyard interface {
+	Bury(t location.Tombstone)
+	Tombstones(aor, deviceID string) []location.Tombstone
+	Exhume(callUUID, deviceID string) bool
+}
+
+// dialer invites devices.
+type dialer interface {
+	Dial(b location.Binding, inv sip.Invitation) (*sip.Outbound, error)
+	LastHeard(flowID string) time.Time
+}
+
+// pusher wakes devices.
+type pusher interface {
+	Send(ctx context.Context, device string, t push.Target, m push.Message) push.Outcome
+}
+
+// relay carries the audio.
+type relay interface {
+	Open(o rtp.SessionOptions) (*rtp.Session, error)
+}
+
+// Options are what a Bridge works with besides its configuration.
+type Options struct {
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+	Location   *location.Service
+	Dialer     *sip.Server
+	Pusher     *push.Sender
+	Relay      *rtp.Relay
+	CDR        *CDRWriter
+	UUIDHeader string // header that carries the call UUID; default X-Call-UUID
+}
+
+// Bridge is the sip.Handler: it admits calls, knows the live ones, and drains.
+type Bridge struct {
+	cfg     Config
+	log     *slog.Logger
+	loc     locator
+	targets targets
+	tombs   graveyard
+	dial    dialer
+	push    pusher
+	relay   relay
+	cdr     *CDRWriter
+	metrics *metrics
+	header  string
+	routes  *routes
+
+	stop context.CancelFunc // ends every call
+	ctx  context.Context    // of every call
+	work sync.WaitGroup     // calls and late devices
+
+	mu       sync.Mutex // guards the following
+	calls    map[string]*Call
+	perTrunk map[string]int
+	recent   []Record // ended calls, oldest first
+}
+
+// recentCalls is how many ended calls the API can still show. A Record with
+// its timeline is about 2 kB.
+const recentCalls = 500
+
+// New builds a bridge over its parts.
+func New(cfg Config, extensions []Extension, o Options) (*Bridge, error) {
+	r, err := newRoutes(extensions)
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.UUIDHeader == "" {
+		o.UUIDHeader = "X-Call-UUID"
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	return &Bridge{
+		cfg: cfg, log: o.Log, routes: r, metrics: newMetrics(o.Registerer), header: o.UUIDHeader,
+		loc: o.Location, targets: o.Location, tombs: o.Location, dial: o.Dialer, push: o.Pusher, relay: o.Relay, cdr: o.CDR,
+		ctx: ctx, stop: stop, calls: map[string]*Call{}, perTrunk: map[string]int{},
+	}, nil
+}
+
+// Run tells devices that come late, until ctx ends; then it ends the calls
+// that are left and returns when the last of them is over.
+func (b *Bridge) Run(ctx context.Context) {
+	b.work.Go(func() { b.tellLate(ctx) })
+	<-ctx.Done()
+	b.stop()
+	b.work.Wait()
+}
+
+// Incoming is sip.Handler: one call, from the INVITE to the CDR.
+func (b *Bridge) Incoming(_ context.Context, in *sip.Inbound) {
+	c := newCall(b, in)
+	b.mu.Lock()
+	b.calls[c.id] = c
+	b.perTrunk[in.Trunk().Name()]++
+	b.mu.Unlock()
+	defer b.forget(c)
+	c.run(b.ctx)
+}
+
+func (b *Bridge) forget(c *Call) {
+	rec := c.rec.snapshot()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.calls, c.id)
+	name := c.in.Trunk().Name()
+	if b.perTrunk[name]--; b.perTrunk[name] == 0 {
+		delete(b.perTrunk, name)
+	}
+	if b.recent = append(b.recent, rec); len(b.recent) > recentCalls {
+		b.recent = append(b.recent[:0], b.recent[len(b.recent)-recentCalls:]...)
+	}
+}
+
+// full reports whether the trunk has more calls than its max_calls allows; the
+// call that asks is counted already.
+func (b *Bridge) full(t *sip.Trunk) bool {
+	limit := t.Config().MaxCalls
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return limit > 0 && b.perTrunk[t.Name()] > limit
+}
+
+// Active is the number of live calls.
+func (b *Bridge) Active() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.calls)
+}
+
+// Calls lists the live calls and then the recent ones, newest first in each.
+func (b *Bridge) Calls() []Record {
+	b.mu.Lock()
+	live := make([]*Call, 0, len(b.calls))
+	for _, c := range b.calls {
+		live = append(live, c)
+	}
+	recent := append([]Record(nil), b.recent...)
+	b.mu.Unlock()
+	out := make([]Record, 0, len(live)+len(recent))
+	for _, c := range live {
+		out = append(out, c.rec.snapshot())
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Start.After(out[j].Start) })
+	for i := len(recent) - 1; i >= 0; i-- {
+		out = append(out, recent[i])
+	}
+	return out
+}
+
+// Call finds a live or recent call by its UUID.
+func (b *Bridge) Call(id string) (Record, bool) {
+	b.mu.Lock()
+	c := b.calls[id]
+	recent := append([]Record(nil), b.recent...)
+	b.mu.Unlock()
+	if c != nil {
+		return c.rec.snapshot(), true
+	}
+	for _, r := range recent {
+		if r.Call == id {
+			return r, true
+		}
+	}
+	return Record{}, false
+}
+
+// ErrNoCall: the call is not live.
+var ErrNoCall = errors.New("no live call has this UUID")
+
+// Hangup ends a live call on an administrator's word.
+func (b *Bridge) Hangup(id string) error {
+	b.mu.Lock()
+	c := b.calls[id]
+	b.mu.Unlock()
+	if c == nil {
+		return ErrNoCall
+	}
+	c.hangup()
+	return nil
+}
+
+// Drain waits until no call is live or ctx ends; it reports how many are left.
+func (b *Bridge) Drain(ctx context.Context) int {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for b.Active() > 0 {
+		select {
+		case <-ctx.Done():
+			return b.Active()
+		case <-tick.C:
+		}
+	}
+	return 0
+}
+
+// TestPush sends a push that starts no call to each device of an extension.
+func (b *Bridge) TestPush(ctx context.Context, extension string) ([]PushRecord, error) {
+	if b.routes.extensions[extension] == nil {
+		return nil, errors.New("no such extension: " + extension)
+	}
+	var out []PushRecord
+	now := time.Now()
+	for _, d := range b.loc.Devices(extension) {
+		if d.Target.IsZero() {
+			continue
+		}
+		id := uuid.NewString()
+		m := push.Message{UUID: id, CallID: id, Handle: "0", HandleType: "number", CallerName: "Test push", To: extension,
+			Trunk: "push-test", IssuedAt: now, ExpiresAt: now.Add(b.cfg.WakeTimeout)}
+		pctx, cancel := context.WithTimeout(ctx, b.cfg.PushTimeout)
+		o := b.push.Send(pctx, d.AOR+"/"+d.ID, pushTarget(d.Target), m)
+		cancel()
+		out = append(out, pushRecord(d, o))
+	}
+	return out, nil
+}
+
+func pushTarget(t location.Target) push.Target {
+	return push.Target{Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment}
+}
+
+func pushRecord(d location.Device, o push.Outcome) PushRecord {
+	return PushRecord{Device: d.ID, Provider: d.Target.Provider, Outcome: o.Verdict.String(), Status: o.Status,
+		Reason: o.Reason, ID: o.ID, Millis: millis(o.Took)}
+}

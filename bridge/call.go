@@ -1,0 +1,415 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"reveille/rtp"
+	"reveille/sip"
+	"reveille/sip/location"
+)
+
+// Call is one call, from the INVITE to the CDR. One goroutine, Call.run, owns
+// all of its fields. Each state is a method that waits in one select and
+// returns the next:
+//
+//	admitting → waking ─180→ alerting ─200→ connecting → talking
+//	     └─────────┴────────────┴─── over(Ending) ┴─────────┘
+type Call struct {
+	id      string // the call UUID
+	bridge  *Bridge
+	in      *sip.Inbound
+	log     *slog.Logger
+	rec     *record
+	started time.Time
+
+	ext     *Extension
+	session *rtp.Session // the audio; opened before the first INVITE to a device
+	early   []byte       // SDP of our 180s, nil for plain ones
+	devices map[string]*device
+	watch   <-chan location.Binding
+	events  chan event // from pushes and device legs
+	winner  *device
+	refused Ending // the best refusal of a device so far
+	answer  time.Time
+	rang    bool
+
+	hungUp     chan struct{} // closed by hangup
+	hungUpOnce sync.Once
+}
+
+// state is one phase of a call: its name in metrics and logs, and what it does
+// until the next one. The zero state is the end.
+type state struct {
+	name string
+	run  func(context.Context) state
+}
+
+// repeat180 is Timer C's remedy (RFC 3261 §13.3.1.1): a provisional at least
+// every minute keeps proxies from giving up.
+const repeat180 = time.Minute
+
+func newCall(b *Bridge, in *sip.Inbound) *Call {
+	c := &Call{
+		id: uuid.NewString(), bridge: b, in: in, started: time.Now(),
+		devices: map[string]*device{}, events: make(chan event, 8), hungUp: make(chan struct{}),
+		refused: EndFailed,
+	}
+	c.log = b.log.With("call", c.id, "trunk", in.Trunk().Name())
+	to := ""
+	if d := in.Dialled(); len(d) > 0 {
+		to = d[0]
+	}
+	c.rec = &record{r: Record{Call: c.id, Trunk: in.Trunk().Name(), From: in.Caller().Handle, FromName: in.Caller().Name, To: to, Start: c.started}}
+	c.rec.step("INVITE", "", in.CallID())
+	return c
+}
+
+// run is the sole place where a call changes state.
+func (c *Call) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	from := ""
+	for s := (state{"admitting", c.admitting}); s.run != nil; {
+		c.bridge.metrics.moved(from, s.name)
+		c.rec.update(func(r *Record) { r.State = s.name })
+		c.log.Debug("call is "+s.name, "from", from)
+		from = s.name
+		s = s.run(ctx)
+	}
+	c.bridge.metrics.moved(from, "")
+}
+
+// admitting finds the callee, opens the audio and answers 180.
+func (c *Call) admitting(context.Context) state {
+	c.ext = c.bridge.routes.find(c.in.Dialled())
+	if c.ext == nil {
+		return c.over(EndUnknownNumber)
+	}
+	c.rec.update(func(r *Record) { r.Extension = c.ext.Name })
+	if c.bridge.full(c.in.Trunk()) {
+		return c.over(EndTooManyCalls)
+	}
+	if ending, ok := c.openAudio(); !ok {
+		return c.over(ending)
+	}
+	if err := c.in.Progress(180, c.early); err != nil {
+		return c.gone()
+	}
+	c.rec.step("180", "", "")
+	if c.early != nil {
+		if err := c.session.Ringback(); err != nil {
+			c.log.Warn("no ringback tone", "err", err)
+		}
+	}
+	return state{"waking", c.waking}
+}
+
+// openAudio reads the trunk's offer and, for early media, answers it: the SDP
+// of the 180 is then the answer, and the 200 repeats it (RFC 3261 §13.2.1).
+// Without early media the session opens with the first INVITE to a device.
+func (c *Call) openAudio() (Ending, bool) {
+	offer := c.in.Offer()
+	if offer == nil || !*c.in.Trunk().Config().EarlyMedia {
+		return Ending{}, true
+	}
+	if err := c.openSession(); err != nil {
+		return c.mediaEnding(err), false
+	}
+	sdp, err := c.session.Answer(rtp.Trunk)
+	if err != nil {
+		return c.mediaEnding(err), false
+	}
+	c.early = sdp
+	return Ending{}, true
+}
+
+func (c *Call) openSession() error {
+	if c.session != nil {
+		return nil
+	}
+	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress()})
+	if err != nil {
+		return err
+	}
+	c.session = s
+	if offer := c.in.Offer(); offer != nil {
+		return s.SetOffer(rtp.Trunk, offer)
+	}
+	return nil
+}
+
+func (c *Call) mediaEnding(err error) Ending {
+	c.log.Info("the audio cannot be set up", "err", err)
+	c.rec.step("audio refused", "", err.Error())
+	switch {
+	case errors.Is(err, rtp.ErrNoPorts):
+		return EndNoPorts
+	case errors.Is(err, rtp.ErrNotAcceptable):
+		return EndNoCodec
+	}
+	return EndBadOffer
+}
+
+// waking has the devices pushed and waits for them to register. It watches the
+// location first and pushes then: a fast device may register before the push
+// service has answered us. Present bindings come first, so that a phone that
+// is awake rings at once.
+func (c *Call) waking(ctx context.Context) state {
+	c.watch = c.bridge.loc.Watch(ctx, c.ext.Name)
+	for _, d := range c.bridge.loc.Devices(c.ext.Name) {
+		c.rouse(ctx, c.device(d))
+	}
+	if len(c.devices) == 0 {
+		return c.over(EndNoDevice)
+	}
+	deadline := time.NewTimer(c.bridge.cfg.PushTimeout + c.bridge.cfg.WakeTimeout)
+	defer deadline.Stop()
+	return c.await(ctx, deadline, EndNoWake)
+}
+
+// alerting: at least one device rings. Others may still come and fork in.
+func (c *Call) alerting(ctx context.Context) state {
+	deadline := time.NewTimer(c.bridge.cfg.RingTimeout)
+	defer deadline.Stop()
+	return c.await(ctx, deadline, EndNoAnswer)
+}
+
+// await is the wait of a call that nobody has answered yet: for devices to
+// register, ring, answer or refuse, until the deadline.
+func (c *Call) await(ctx context.Context, deadline *time.Timer, late Ending) state {
+	again := time.NewTicker(repeat180)
+	defer again.Stop()
+	alerting := c.rang
+	for {
+		if c.hopeless() {
+			return c.over(c.best())
+		}
+		select {
+		case b := <-c.watch:
+			if err := c.invite(ctx, b); err != nil {
+				return c.over(c.mediaEnding(err))
+			}
+		case e := <-c.events:
+			if next := c.take(ctx, e, deadline); next.run != nil {
+				return next
+			}
+			if c.rang && !alerting {
+				return state{"alerting", c.alerting}
+			}
+		case <-again.C:
+			if err := c.in.Progress(180, c.early); err != nil {
+				c.log.Debug("180 could not be repeated", "err", err)
+			}
+		case <-c.in.Ended():
+			return c.gone()
+		case <-deadline.C:
+			return c.over(late)
+		case <-c.hungUp:
+			return c.over(EndByAdmin)
+		case <-ctx.Done():
+			return c.over(EndShutdown)
+		}
+	}
+}
+
+// gone: the trunk ended the call before the answer.
+func (c *Call) gone() state {
+	end := c.in.End()
+	if end.Kind == sip.EndFlowLost {
+		return c.over(EndCallerLost)
+	}
+	return c.over(EndCancelled.with(sip.Reason{}, end.Reason))
+}
+
+// connecting brings the winner's answer to the trunk and ends the other legs.
+func (c *Call) connecting(ctx context.Context) state {
+	won := c.winner
+	c.answer = time.Now()
+	c.rec.step("200", won.ID, "")
+	for _, d := range c.devices {
+		if d != won && d.out != nil {
+			d.out.Cancel(sip.CompletedElsewhere())
+		}
+	}
+	if err := c.session.SetAnswer(rtp.Device, won.answer); err != nil {
+		return c.over(c.mediaEnding(err))
+	}
+	offerless := c.in.Offer() == nil
+	sdp, err := c.ourSDP(offerless)
+	if err != nil {
+		return c.over(c.mediaEnding(err))
+	}
+	if err := c.in.Answer(sdp); err != nil {
+		return c.gone() // the CANCEL was faster: the winner gets BYE
+	}
+	if offerless {
+		if next := c.awaitAnswer(ctx); next.run != nil {
+			return next
+		}
+	}
+	c.session.Connect()
+	c.rec.update(func(r *Record) { r.Answer, r.Device = c.answer, won.ID })
+	c.log.Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
+	return state{"talking", c.talking}
+}
+
+func (c *Call) ourSDP(offerless bool) ([]byte, error) {
+	if offerless {
+		return c.session.Offer(rtp.Trunk)
+	}
+	return c.session.Answer(rtp.Trunk)
+}
+
+// awaitAnswer waits for the SDP in the ACK of an offerless INVITE
+// (RFC 3261 §13.2.1); the zero state means that it came.
+func (c *Call) awaitAnswer(ctx context.Context) state {
+	select {
+	case sdp := <-c.in.Acked():
+		if err := c.session.SetAnswer(rtp.Trunk, sdp); err != nil {
+			return c.over(c.mediaEnding(err))
+		}
+		return state{}
+	case <-c.in.Ended():
+		return c.over(c.endedByTrunk())
+	case <-c.winner.out.Ended():
+		return c.over(EndCalleeHungUp.with(c.winner.out.End().Reason, sip.Reason{}))
+	case <-c.hungUp:
+		return c.over(EndByAdmin)
+	case <-ctx.Done():
+		return c.over(EndShutdown)
+	}
+}
+
+// talking: both sides hear each other. It ends when either hangs up.
+func (c *Call) talking(ctx context.Context) state {
+	longest := time.NewTimer(c.bridge.cfg.MaxDuration)
+	defer longest.Stop()
+	out := c.winner.out
+	for {
+		select {
+		case <-c.in.Ended():
+			return c.over(c.endedByTrunk())
+		case <-out.Ended():
+			return c.over(EndCalleeHungUp.with(out.End().Reason, sip.Reason{}))
+		case r := <-c.in.Reinvites():
+			c.renegotiate(ctx, rtp.Trunk, r)
+		case r := <-out.Reinvites():
+			c.renegotiate(ctx, rtp.Device, r)
+		case e := <-c.session.Events():
+			if e.Kind == rtp.Idle {
+				return c.over(EndMediaTimeout)
+			}
+			c.rec.step(e.Kind.String(), "", e.Side.String()+" "+e.Cause)
+		case e := <-c.events:
+			c.takeLate(e)
+		case <-longest.C:
+			return c.over(EndTooLong)
+		case <-c.hungUp:
+			return c.over(EndByAdmin)
+		case <-ctx.Done():
+			return c.over(EndShutdown)
+		}
+	}
+}
+
+func (c *Call) endedByTrunk() Ending {
+	end := c.in.End()
+	if end.Kind == sip.EndNoAck {
+		return EndNoAck
+	}
+	return EndCallerHungUp.with(sip.Reason{}, end.Reason)
+}
+
+// renegotiate answers a re-INVITE locally (hold, resume, a new address): the
+// other leg stays as it is, because the audio stays anchored here.
+func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) {
+	sdp, err := c.session.Reoffer(side, r.SDP)
+	if err != nil {
+		c.log.Info("re-INVITE refused", "leg", side.String(), "err", err)
+		code := 488
+		if errors.Is(err, rtp.ErrBadSDP) {
+			code = 400
+		}
+		r.Refuse(code)
+		return
+	}
+	c.rec.step("re-INVITE", "", side.String())
+	if err := r.Accept(sdp); err != nil || r.SDP != nil {
+		return
+	}
+	go func() { // an offerless re-INVITE: its ACK holds the answer
+		select {
+		case sdp := <-r.Acked():
+			if err := c.session.ReofferAnswer(side, sdp); err != nil {
+				c.log.Info("the answer in the ACK cannot be used", "leg", side.String(), "err", err)
+			}
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// over ends everything that is left of the call. Only the ending decides what
+// the trunk, the devices, the CDR and the metrics are told.
+func (c *Call) over(e Ending) state {
+	return state{"over", func(context.Context) state { return c.end(e) }}
+}
+
+func (c *Call) end(e Ending) state {
+	refusal := e.refusal(c.fallback())
+	c.in.Refuse(refusal) // does nothing after the answer
+	c.in.Hangup(e.Trunk) // does nothing before it
+	why := e.Device
+	for _, d := range c.devices {
+		reason := why
+		if c.winner != nil && d != c.winner {
+			reason = sip.CompletedElsewhere()
+		}
+		if d.out != nil {
+			d.out.Cancel(reason)
+		}
+	}
+	c.buryRest(why)
+	c.finishRecord(e, refusal)
+	return state{}
+}
+
+func (c *Call) fallback() string {
+	if c.ext != nil && c.ext.Fallback != "" {
+		return c.ext.Fallback
+	}
+	return c.in.Trunk().Config().Fallback
+}
+
+// finishRecord closes the audio and writes the CDR.
+func (c *Call) finishRecord(e Ending, refusal *sip.Refused) {
+	var stats rtp.Stats
+	if c.session != nil {
+		stats = c.session.Close()
+	}
+	now := time.Now()
+	c.rec.step("over", "", e.Name)
+	c.rec.update(func(r *Record) {
+		r.State, r.End, r.Ending, r.Verdict = "over", now, e.Name, e.Verdict
+		if r.Answer.IsZero() {
+			r.Code = refusal.Code
+		} else {
+			r.Code, r.Seconds = 200, now.Sub(r.Answer).Seconds()
+			r.Media = map[string]MediaRecord{
+				"trunk":  mediaRecord(stats.Trunk, r.Answer),
+				"device": mediaRecord(stats.Device, r.Answer),
+			}
+		}
+	})
+	c.bridge.metrics.calls.WithLabelValues(c.in.Trunk().Name(), e.Name).Inc()
+	c.log.Info("call is over", "ending", e.Name, "code", refusal.Code, "verdict", e.Verdict, "duration", now.Sub(c.started))
+	c.bridge.cdr.Write(c.rec.snapshot())
+}
+
+// hangup ends the call from outside; it may be called from any goroutine.
+func (c *Call) hangup() { c.hungUpOnce.Do(func() { close(c.hungUp) }) }

@@ -1,0 +1,333 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"reveille/push"
+	"reveille/rtp"
+	"reveille/sip"
+	"reveille/sip/location"
+)
+
+// device is one device within one call.
+type device struct {
+	location.Device
+	callID string // of its leg, chosen before the push leaves
+
+	pushed   bool // a push was sent, or tried
+	pushing  bool // its outcome is still open
+	pushedAt time.Time
+	asleep   bool // a push was accepted and the device has not registered since
+	woke     bool
+
+	out      *sip.Outbound // its leg, if it was invited
+	heard    bool          // the device answered the INVITE in some way
+	finished bool          // it refused, or is out of the call for another reason
+	answer   []byte        // SDP of its 200
+}
+
+// event is what pushes and device legs tell the call.
+type event struct {
+	dev   *device
+	push  *push.Outcome
+	out   *sip.Outbound
+	step  sip.Progress
+	quiet bool // no answer of any kind within probe_timeout
+}
+
+// freshFlow: a flow heard within this time is awake. iOS suspends an app's
+// sockets silently after about that long in the background.
+const freshFlow = 10 * time.Second
+
+// device finds or makes the call's device.
+func (c *Call) device(d location.Device) *device {
+	dev := c.devices[d.ID]
+	if dev == nil {
+		dev = &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, len(c.devices)+1)}
+		c.devices[d.ID] = dev
+	}
+	return dev
+}
+
+// rouse pushes a device, unless it is surely awake: then the INVITE alone will do.
+func (c *Call) rouse(ctx context.Context, d *device) {
+	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
+		if b.DeviceID == d.ID && time.Since(c.bridge.dial.LastHeard(b.FlowID)) < freshFlow {
+			return
+		}
+	}
+	c.wake(ctx, d)
+}
+
+// wake sends the push, once per call and device.
+func (c *Call) wake(ctx context.Context, d *device) {
+	if d.pushed || d.Target.IsZero() {
+		return
+	}
+	d.pushed, d.pushing, d.pushedAt = true, true, time.Now()
+	c.rec.step("push", d.ID, d.Target.Provider)
+	c.tellCaller("sent")
+	m := c.message(d)
+	go func() {
+		pctx, cancel := context.WithTimeout(ctx, c.bridge.cfg.PushTimeout)
+		defer cancel()
+		o := c.bridge.push.Send(pctx, d.AOR+"/"+d.ID, pushTarget(d.Target), m)
+		c.post(ctx, event{dev: d, push: &o})
+	}()
+}
+
+func (c *Call) message(d *device) push.Message {
+	caller := c.in.Caller()
+	kind := "generic"
+	if caller.Number {
+		kind = "number"
+	}
+	now := time.Now()
+	to := c.ext.Name
+	if dialled := c.in.Dialled(); len(dialled) > 0 {
+		to = dialled[0]
+	}
+	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
+		Trunk: c.in.Trunk().Name(), Verstat: "none", DivertedBy: caller.DivertedBy, IssuedAt: now, ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout)}
+}
+
+func (c *Call) post(ctx context.Context, e event) {
+	select {
+	case c.events <- e:
+	case <-ctx.Done():
+	}
+}
+
+// invite sends the call to a binding: one INVITE per call and device. A device
+// that never answered the first one in any way, and comes back by another
+// flow, gets it there: the first flow was dead.
+func (c *Call) invite(ctx context.Context, b location.Binding) error {
+	d := c.device(c.known(b))
+	c.awake(d, b)
+	if d.finished || d.out != nil && (d.heard || d.out.Binding().FlowID == b.FlowID) {
+		return nil
+	}
+	if err := c.openSession(); err != nil {
+		return err
+	}
+	offer, err := c.session.Offer(rtp.Device)
+	if err != nil {
+		return err
+	}
+	if d.out != nil {
+		d.out.Abandon()
+		d.out = nil
+	}
+	out, err := c.bridge.dial.Dial(b, sip.Invitation{
+		CallID: d.callID, Caller: c.in.Caller(), SDP: offer,
+		Headers: []sip.Header{{Name: c.bridge.header, Value: c.id}},
+	})
+	if err != nil {
+		c.log.Info("the device's flow is gone", "device", d.ID, "err", err)
+		c.wake(ctx, d)
+		return nil
+	}
+	d.out, d.asleep = out, false
+	c.rec.step("INVITE to device", d.ID, b.Transport)
+	go c.follow(ctx, d, out)
+	return nil
+}
+
+// known is the device of a binding, as the location has it.
+func (c *Call) known(b location.Binding) location.Device {
+	if d := c.devices[b.DeviceID]; d != nil {
+		return d.Device
+	}
+	for _, d := range c.bridge.loc.Devices(b.AOR) {
+		if d.ID == b.DeviceID {
+			return d
+		}
+	}
+	return location.Device{ID: b.DeviceID, AOR: b.AOR, Instance: b.Instance}
+}
+
+// awake notes that a pushed device has registered.
+func (c *Call) awake(d *device, b location.Binding) {
+	if d.woke || !d.pushed || b.Registered.Before(d.pushedAt) {
+		return
+	}
+	d.woke = true
+	took := b.Registered.Sub(d.pushedAt)
+	c.bridge.metrics.woke(d.Target.Provider, took)
+	c.rec.update(func(r *Record) {
+		if r.WakeMS == 0 {
+			r.WakeMS = millis(took)
+		}
+	})
+	c.rec.step("REGISTER", d.ID, "")
+	c.tellCaller("awake")
+}
+
+// follow brings a leg's steps to the call. It outlives the wait for an answer
+// only as long as the leg has something to say.
+func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
+	probe := time.NewTimer(c.bridge.cfg.ProbeTimeout)
+	defer probe.Stop()
+	for {
+		select {
+		case p := <-out.Progress():
+			probe.Stop()
+			c.post(ctx, event{dev: d, out: out, step: p})
+			if p.Code >= 200 {
+				return
+			}
+		case <-probe.C:
+			c.post(ctx, event{dev: d, out: out, quiet: true})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take is one event of a call that nobody has answered yet. The zero state
+// means: go on waiting.
+func (c *Call) take(ctx context.Context, e event, deadline *time.Timer) state {
+	switch {
+	case e.push != nil:
+		c.pushAnswered(e.dev, *e.push)
+		if e.push.Verdict == push.Sent && !c.rang {
+			deadline.Reset(c.bridge.cfg.WakeTimeout)
+		}
+	case e.out != e.dev.out: // a leg that was given up
+	case e.quiet && e.dev.heard:
+	case e.quiet:
+		c.rec.step("no answer to INVITE", e.dev.ID, "taken as asleep")
+		c.wake(ctx, e.dev)
+	case e.step.Code < 200:
+		c.deviceRings(e.dev, e.step)
+	case e.step.Code < 300:
+		e.dev.heard, e.dev.answer = true, e.step.SDP
+		c.winner = e.dev
+		return state{"connecting", c.connecting}
+	default:
+		return c.deviceRefused(ctx, e.dev, e.step)
+	}
+	return state{}
+}
+
+func (c *Call) deviceRings(d *device, p sip.Progress) {
+	d.heard = true
+	if p.Code == 100 {
+		return
+	}
+	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, "")
+	if !c.rang {
+		c.rang = true
+		delay := time.Since(c.started)
+		c.bridge.metrics.ring.Observe(delay.Seconds())
+		c.rec.update(func(r *Record) { r.RingMS = millis(delay) })
+	}
+}
+
+// deviceRefused: 6xx ends the call for all devices (RFC 3261 §21.6); any other
+// status ends it for this one. A lost flow is no refusal: the device may be
+// woken, or come back.
+func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) state {
+	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, p.Phrase)
+	if p.Local {
+		d.out = nil
+		c.wake(ctx, d)
+		return state{}
+	}
+	d.heard, d.finished, d.out = true, true, nil
+	switch {
+	case p.Code >= 600:
+		e := EndDeclined.with(p.Reason, sip.Reason{})
+		if p.Code == 600 {
+			e.Name, e.Code = EndBusy.Name, 600
+		}
+		return c.over(e)
+	case p.Code == 486:
+		c.refused = EndBusy.with(p.Reason, sip.Reason{})
+	case p.Code == 488 && c.refused.Name != EndBusy.Name:
+		c.refused = EndNoCodec
+	}
+	return state{}
+}
+
+// pushAnswered takes a provider's word.
+func (c *Call) pushAnswered(d *device, o push.Outcome) {
+	d.pushing = false
+	rec := pushRecord(d.Device, o)
+	c.rec.update(func(r *Record) { r.Pushes = append(r.Pushes, rec) })
+	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)
+	switch o.Verdict {
+	case push.Sent:
+		d.asleep = d.out == nil
+		c.tellCaller("accepted")
+		if o.Environment != "" && o.Environment != d.Target.Environment {
+			c.bridge.targets.SetEnvironment(d.AOR, d.ID, o.Environment)
+		}
+		return
+	case push.Gone:
+		c.bridge.targets.TargetGone(d.AOR, d.ID, d.Target)
+	}
+	c.tellCaller("failed")
+	c.log.Warn("push failed", "device", d.ID, "outcome", o.Verdict.String(), "code", o.Status, "reason", o.Reason, "err", o.Err)
+}
+
+// takeLate is an event after the answer: outcomes still count, a leg that
+// crossed our CANCEL takes care of itself.
+func (c *Call) takeLate(e event) {
+	if e.push != nil {
+		c.pushAnswered(e.dev, *e.push)
+	}
+}
+
+// tellCaller lets the PBX see where the call is: a further 180 with X-Reveille-Push.
+func (c *Call) tellCaller(where string) {
+	if !c.answer.IsZero() {
+		return
+	}
+	if err := c.in.Progress(180, c.early, sip.Header{Name: "X-Reveille-Push", Value: where}); err != nil {
+		c.log.Debug("180 could not be sent", "err", err)
+	}
+}
+
+// hopeless: no device rings, is being pushed, or may still wake.
+func (c *Call) hopeless() bool {
+	for _, d := range c.devices {
+		switch {
+		case d.finished:
+		case d.out != nil, d.pushing, d.asleep, d.woke:
+			return false
+		case !d.pushed && c.bound(d): // its binding is about to come from the watch
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Call) bound(d *device) bool {
+	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
+		if b.DeviceID == d.ID && !c.bridge.dial.LastHeard(b.FlowID).IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// best is the ending of a call that every device has refused or could not be
+// reached for: the refusal of a person outranks the failure of a push.
+func (c *Call) best() Ending {
+	pushed, refused := false, false
+	for _, d := range c.devices {
+		pushed = pushed || d.pushed && !d.finished
+		refused = refused || d.finished
+	}
+	switch {
+	case refused:
+		return c.refused
+	case pushed:
+		return EndPushFailed
+	}
+	return EndNoDevice
+}

@@ -1,0 +1,59 @@
+package bridge
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics hang on a call's transitions: only Call.run, Call.first… and
+// Call.over touch them.
+type metrics struct {
+	calls  *prometheus.CounterVec
+	active *prometheus.GaugeVec
+	ring   prometheus.Histogram
+	wake   *prometheus.HistogramVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reveille_calls_total", Help: "Calls that are over, by trunk and ending."}, []string{"trunk", "ending"}),
+		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "reveille_calls_active", Help: "Live calls, by state."}, []string{"state"}),
+		ring: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "reveille_ring_delay_seconds", Help: "INVITE to the first device's 180.",
+			Buckets: []float64{.05, .1, .25, .5, .75, 1, 1.5, 2, 3, 5, 8, 12, 20}}),
+		wake: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "reveille_wake_seconds", Help: "Push sent to device registered, by provider.",
+			Buckets: []float64{.1, .25, .5, .75, 1, 1.5, 2, 3, 5, 8, 12, 20}}, []string{"provider"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.calls, m.active, m.ring, m.wake)
+	}
+	return m
+}
+
+func (m *metrics) moved(from, to string) {
+	if from != "" {
+		m.active.WithLabelValues(from).Dec()
+	}
+	if to != "" {
+		m.active.WithLabelValues(to).Inc()
+	}
+}
+
+func (m *metrics) woke(provider string, after time.Duration) {
+	m.wake.WithLabelValues(providerLabel(provider)).Observe(after.Seconds())
+}
+
+// providerLabel keeps the label closed: a device chooses its pn-provider.
+func providerLabel(p string) string {
+	switch p {
+	case "apns", "apns.dev":
+		return "apns"
+	case "fcm":
+		return "fcm"
+	}
+	return "other"
+}

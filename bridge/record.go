@@ -1,0 +1,166 @@
+package bridge
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"reveille/rtp"
+)
+
+// Step is one line of a call's timeline.
+type Step struct {
+	At     time.Time `json:"at"`
+	Millis float64   `json:"ms"` // since the INVITE
+	Event  string    `json:"event"`
+	Device string    `json:"device,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// PushRecord is what became of one push.
+type PushRecord struct {
+	Device   string  `json:"device"`
+	Provider string  `json:"provider"`
+	Outcome  string  `json:"outcome"`
+	Status   int     `json:"status,omitempty"`
+	Reason   string  `json:"reason,omitempty"`
+	ID       string  `json:"id,omitempty"`
+	Millis   float64 `json:"ms"`
+}
+
+// MediaRecord is one direction of the audio, as it came in from that side.
+type MediaRecord struct {
+	Packets   uint64  `json:"packets"`
+	Lost      uint64  `json:"lost"`
+	JitterMS  float64 `json:"jitter_ms"`
+	Dropped   uint64  `json:"dropped"`
+	FirstMS   float64 `json:"first_packet_ms,omitempty"` // since the answer
+	RTTMillis float64 `json:"rtt_ms,omitempty"`
+}
+
+// Record is a call on record: what the API shows while it lives, and the CDR
+// (one JSON line) when it is over.
+type Record struct {
+	Call      string                 `json:"call"`
+	Trunk     string                 `json:"trunk"`
+	State     string                 `json:"state"`
+	From      string                 `json:"from"`
+	FromName  string                 `json:"from_name,omitempty"`
+	To        string                 `json:"to"`
+	Extension string                 `json:"extension,omitempty"`
+	Device    string                 `json:"device,omitempty"` // the one that answered
+	Start     time.Time              `json:"start"`
+	Answer    time.Time              `json:"answer,omitzero"`
+	End       time.Time              `json:"end,omitzero"`
+	Seconds   float64                `json:"seconds"` // answered time
+	Ending    string                 `json:"ending,omitempty"`
+	Code      int                    `json:"code,omitempty"`
+	Verdict   string                 `json:"verdict,omitempty"`
+	WakeMS    float64                `json:"wake_ms,omitempty"`       // push sent -> first REGISTER
+	RingMS    float64                `json:"ring_delay_ms,omitempty"` // INVITE -> first device 180
+	Pushes    []PushRecord           `json:"pushes,omitempty"`
+	Media     map[string]MediaRecord `json:"media,omitempty"`
+	Timeline  []Step                 `json:"timeline"`
+}
+
+// maxSteps bounds a timeline: a phone that re-registers for ever must not grow it.
+const maxSteps = 200
+
+// record is a Record under a lock: the call writes, the API reads.
+type record struct {
+	mu sync.Mutex // guards the following
+	r  Record
+}
+
+func (r *record) update(f func(*Record)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.r)
+}
+
+func (r *record) step(event, device, detail string) {
+	now := time.Now()
+	r.update(func(rec *Record) {
+		if len(rec.Timeline) < maxSteps {
+			rec.Timeline = append(rec.Timeline, Step{At: now, Millis: millis(now.Sub(rec.Start)), Event: event, Device: device, Detail: detail})
+		}
+	})
+}
+
+// snapshot is a copy that the caller may keep.
+func (r *record) snapshot() Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.r
+	c.Timeline = append([]Step(nil), c.Timeline...)
+	c.Pushes = append([]PushRecord(nil), c.Pushes...)
+	return c
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func mediaRecord(s rtp.SideStats, answered time.Time) MediaRecord {
+	m := MediaRecord{Packets: s.Packets, Lost: s.Lost, JitterMS: s.JitterMS, Dropped: s.Dropped, RTTMillis: s.RTTMS}
+	if !s.FirstPacket.IsZero() && !answered.IsZero() {
+		m.FirstMS = millis(s.FirstPacket.Sub(answered))
+	}
+	return m
+}
+
+// CDRWriter appends one JSON line a call to a file. It opens the file for each
+// line, so that a rotated file is followed.
+type CDRWriter struct {
+	path string
+	log  *slog.Logger
+	mu   sync.Mutex // one line at a time
+}
+
+// NewCDRWriter checks that the file can be written; "" writes nothing.
+func NewCDRWriter(path string, log *slog.Logger) (*CDRWriter, error) {
+	w := &CDRWriter{path: path, log: log}
+	if path == "" {
+		return w, nil
+	}
+	f, err := w.open()
+	if err != nil {
+		return nil, fmt.Errorf("telemetry.cdr: %w; make the directory, or name another file", err)
+	}
+	return w, f.Close()
+}
+
+func (w *CDRWriter) open() (io.WriteCloser, error) {
+	return os.OpenFile(w.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+}
+
+// Write appends the record. A failure is logged with the record, so that
+// nothing is lost.
+func (w *CDRWriter) Write(r Record) {
+	if w == nil || w.path == "" {
+		return
+	}
+	line, err := json.Marshal(r)
+	if err == nil {
+		err = w.append(append(line, '\n'))
+	}
+	if err != nil {
+		w.log.Error("the CDR could not be written; it stands here instead", "call", r.Call, "err", err, "cdr", string(line))
+	}
+}
+
+func (w *CDRWriter) append(line []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f, err := w.open()
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(line)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

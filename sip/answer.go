@@ -1,0 +1,112 @@
+package sip
+
+import (
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+// answer is a 2xx to an INVITE that is sent again until its ACK comes
+// (RFC 3261 §13.3.1.4: T1, doubling to T2, for 64*T1, on every transport).
+type answer struct {
+	seq      uint32
+	tx       *serverTx
+	res      *sipgo.Response
+	timer    *time.Timer
+	interval time.Duration
+	waited   time.Duration
+	onAck    func(sdp []byte)
+}
+
+// sendAnswer sends a 2xx and arms its retransmission. The caller holds l.mu.
+func (l *leg) sendAnswer(tx *serverTx, res *sipgo.Response, onAck func(sdp []byte)) error {
+	a := &answer{seq: tx.request().CSeq().SeqNo, tx: tx, res: res, interval: timerT1, onAck: onAck}
+	if err := tx.respond(res); err != nil {
+		return err
+	}
+	l.unacked = a
+	a.timer = time.AfterFunc(a.interval, func() { l.resendAnswer(a) })
+	return nil
+}
+
+func (l *leg) resendAnswer(a *answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unacked != a || l.over {
+		return
+	}
+	a.waited += a.interval
+	if a.waited >= timer64T1 {
+		// RFC 3261 §13.3.1.4: the dialog is confirmed but the session should end.
+		l.log.Warn("the 200 was never acknowledged; hanging up", "call_id", l.id.callID)
+		bye := l.prepareBye(Reason{Protocol: "SIP", Cause: 408, Text: "ACK missing"})
+		l.finish(End{Kind: EndNoAck})
+		l.sendLater(bye)
+		return
+	}
+	a.interval = min(2*a.interval, timerT2)
+	a.timer.Reset(min(a.interval, timer64T1-a.waited))
+	if err := a.tx.respond(a.res); err != nil {
+		l.log.Debug("200 could not be sent again", "err", err)
+	}
+}
+
+// acked takes the ACK to one of our 2xx.
+func (l *leg) acked(ack *sipgo.Request) {
+	l.mu.Lock()
+	a := l.unacked
+	if a == nil || ack.CSeq() == nil || ack.CSeq().SeqNo != a.seq {
+		l.mu.Unlock()
+		return
+	}
+	a.timer.Stop()
+	l.unacked = nil
+	l.mu.Unlock()
+	a.onAck(sdpBody(ack))
+}
+
+// Reinvite is an INVITE within the dialog (RFC 3261 §14). It is answered
+// locally by Accept or Refuse, never passed to the other leg as it is.
+type Reinvite struct {
+	SDP []byte // the offer; nil asks us for one
+
+	leg   *leg
+	tx    *serverTx
+	acked chan []byte
+}
+
+// Accept answers 200 with our SDP, sent again until the ACK.
+func (r *Reinvite) Accept(sdp []byte) error {
+	l := r.leg
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || l.reinvite != r {
+		return errLegOver
+	}
+	l.reinvite = nil
+	res := l.srv.response(r.tx, 200, sdp)
+	l.srv.addContact(res, r.tx.flow())
+	return l.sendAnswer(r.tx, res, func(sdp []byte) { r.acked <- sdp })
+}
+
+// Acked yields the SDP of the ACK, nil if it had none: the answer, where the
+// 200 carried our offer.
+func (r *Reinvite) Acked() <-chan []byte { return r.acked }
+
+// Refuse answers with a final status of 300 or more; the session stays as it was.
+func (r *Reinvite) Refuse(code int) {
+	l := r.leg
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || l.reinvite != r {
+		return
+	}
+	l.reinvite = nil
+	l.refuse(r.tx, &Refused{Code: code})
+}
+
+func (l *leg) refuse(tx *serverTx, r *Refused) {
+	if err := tx.respond(l.srv.refusal(tx, r)); err != nil {
+		l.log.Debug("the refusal could not be sent", "code", r.Code, "err", err)
+	}
+}

@@ -1,0 +1,179 @@
+package sip
+
+import (
+	"strconv"
+	"sync"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+// dialogTable finds the leg that an in-dialog request belongs to.
+type dialogTable struct {
+	mu   sync.RWMutex // guards the following
+	legs map[dialogID]dialogOwner
+}
+
+// dialogOwner is what a dialog's messages go to.
+type dialogOwner interface{ base() *leg }
+
+func (l *leg) base() *leg { return l }
+
+func newDialogTable() *dialogTable { return &dialogTable{legs: map[dialogID]dialogOwner{}} }
+
+func (d *dialogTable) add(id dialogID, o dialogOwner) {
+	d.mu.Lock()
+	d.legs[id] = o
+	d.mu.Unlock()
+}
+
+func (d *dialogTable) remove(id dialogID) {
+	d.mu.Lock()
+	delete(d.legs, id)
+	d.mu.Unlock()
+}
+
+func (d *dialogTable) find(id dialogID) *leg {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if o := d.legs[id]; o != nil {
+		return o.base()
+	}
+	return nil
+}
+
+func (d *dialogTable) len() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.legs)
+}
+
+// within finds the leg of an in-dialog request; nil if there is none, or if
+// the peer's tag is not the dialog's (RFC 3261 §12.2.2).
+func (s *Server) within(req *sipgo.Request) *leg {
+	l := s.dialogs.find(dialogID{callIDOf(req), tagOf(req.To())})
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := ""
+	if h := req.From(); h != nil {
+		from, _ = h.Params.Get("tag")
+	}
+	if l.remote.tag != "" && l.remote.tag != from {
+		return nil
+	}
+	return l
+}
+
+// inDialog handles a request that carries our To tag. It runs on the flow's
+// reader and does not block.
+func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
+	l := s.within(req)
+	if l == nil {
+		s.answer(tx, 481)
+		return
+	}
+	if !l.inOrder(req.CSeq().SeqNo) {
+		s.answer(tx, 500) // RFC 3261 §12.2.2
+		return
+	}
+	switch req.Method {
+	case sipgo.BYE:
+		l.byeReceived(req, tx)
+	case sipgo.INVITE:
+		l.reinvited(f, req, tx)
+	case sipgo.OPTIONS:
+		s.answerOptions(f, tx)
+	default:
+		s.answerNotAllowed(tx)
+	}
+}
+
+// inOrder takes the request's CSeq; false if it is older than the last one.
+func (l *leg) inOrder(seq uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.remoteSeq != 0 && seq <= l.remoteSeq {
+		return false
+	}
+	l.remoteSeq = seq
+	return true
+}
+
+func (l *leg) byeReceived(req *sipgo.Request, tx *serverTx) {
+	l.srv.answer(tx, 200)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := l.reinvite; r != nil { // RFC 3261 §15.1.2: pending requests get 487
+		l.reinvite = nil
+		l.refuse(r.tx, &Refused{Code: 487})
+	}
+	l.finish(End{Kind: EndHungUp, Reason: reasonOf(req)})
+}
+
+// reinvited queues a re-INVITE for the call to answer. One at a time: an
+// overlapping one gets 491 or, as the RFC wants while the first is still
+// unanswered, 500 with Retry-After (RFC 3261 §14.2).
+func (l *leg) reinvited(f *flow, req *sipgo.Request, tx *serverTx) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.over:
+		l.refuse(tx, &Refused{Code: 481})
+		return
+	case l.reinvite != nil:
+		l.refuse(tx, &Refused{Code: 500, RetryAfter: retrySoon})
+		return
+	case !l.confirmed || l.unacked != nil:
+		l.refuse(tx, &Refused{Code: 491})
+		return
+	}
+	if code := unacceptable(req); code != 0 {
+		l.refuse(tx, &Refused{Code: code})
+		return
+	}
+	if c := firstContact(req); c != nil { // target refresh
+		l.target = *c.Address.Clone()
+	}
+	l.flow = f
+	r := &Reinvite{SDP: sdpBody(req), leg: l, tx: tx, acked: make(chan []byte, 1)}
+	select {
+	case l.reinvites <- r:
+		l.reinvite = r
+		if err := tx.respond(l.srv.response(tx, 100, nil)); err != nil {
+			l.log.Debug("100 could not be sent", "err", err)
+		}
+	default:
+		l.refuse(tx, &Refused{Code: 491})
+	}
+}
+
+func callIDOf(m sipgo.Message) string {
+	if h := m.CallID(); h != nil {
+		return h.Value()
+	}
+	return ""
+}
+
+func tagOf(to *sipgo.ToHeader) string {
+	if to == nil {
+		return ""
+	}
+	tag, _ := to.Params.Get("tag")
+	return tag
+}
+
+// reasonOf reads the Reason header; SIP wins over Q.850 where both are there.
+func reasonOf(m sipgo.Message) Reason {
+	var found Reason
+	for _, h := range m.GetHeaders("Reason") {
+		r := ParseReason(h.Value())
+		if found.IsZero() || r.Protocol == "SIP" {
+			found = r
+		}
+	}
+	return found
+}
+
+func seconds(n int) string { return strconv.Itoa(n) }

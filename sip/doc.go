@@ -1,0 +1,33 @@
+// Package sip is the SIP user agent of the bridge: the registrar that phones
+// register with, the trunks that send calls, and one leg for each dialog.
+//
+// It implements the parts of these documents that a push bridge needs:
+//
+//	RFC 3261  SIP: transactions (on sipgo's state machines), dialogs, registrar
+//	RFC 3264  offer/answer: the bodies travel through, package rtp reads them
+//	RFC 3325  P-Asserted-Identity from trunks; RFC 3323 Privacy
+//	RFC 3326  Reason
+//	RFC 3581  symmetric response routing (rport)
+//	RFC 5626  flows: a request to a device leaves by the connection of its REGISTER
+//	RFC 6026  2xx handling in INVITE transactions
+//	RFC 7616, RFC 8760  digest authentication with SHA-256 and MD5
+//	RFC 8599  push: pn-provider, pn-param, pn-prid, Feature-Caps, 555
+//
+// Terms: a trunk sends us INVITEs; an extension is an address-of-record with
+// devices; a binding is a Contact on a flow; a leg is one dialog of a call:
+// Inbound (we are the UAS, towards the trunk) or Outbound (we are the UAC,
+// towards a device).
+//
+//	trunk                 bridge                         device
+//	  |--INVITE------------>|                               |
+//	  |<-----100, 180-------|      (push wakes the device)  |
+//	  |                     |<-----------------REGISTER-----|
+//	  |                     |------200--------------------->|
+//	  |                     |------INVITE (same flow)------>|
+//	  |                     |<---------------------180, 200-|
+//	  |<-----200------------|------ACK--------------------->|
+//	  |--ACK--------------->|                               |
+//
+// Every message is handled in the order it came off its socket: the reader of
+// a flow feeds transactions, transactions feed legs, and none of them blocks.
+package sip

@@ -1,0 +1,158 @@
+package sip
+
+import (
+	"net/netip"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+// Header is one header field to add to a message; the value is cleaned of line ends.
+type Header struct{ Name, Value string }
+
+// Inbound is the trunk leg of a call: a UAS dialog.
+type Inbound struct {
+	leg
+	trunk   *Trunk
+	caller  Caller
+	dialled []string
+	offer   []byte
+	headers []Header
+	tx      *serverTx
+	acks    chan []byte // SDP of the ACK to our 200, once
+
+	answered bool // guarded by leg.mu: a final answer has gone out
+}
+
+func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) *Inbound {
+	in := &Inbound{
+		trunk:   t,
+		caller:  callerOf(req, t.cfg.CallerID),
+		dialled: dialledBy(req),
+		offer:   sdpBody(req),
+		tx:      tx,
+		acks:    make(chan []byte, 1),
+	}
+	to, from := req.To(), req.From()
+	in.leg = leg{
+		srv:       s,
+		log:       s.log.With("trunk", t.Name()),
+		id:        dialogID{callIDOf(req), tx.toTag},
+		ended:     make(chan struct{}),
+		reinvites: make(chan *Reinvite, 1),
+		flow:      f,
+		trunkSide: true,
+		local:     party{to.DisplayName, *to.Address.Clone(), tx.toTag},
+		remote:    party{name: from.DisplayName, uri: *from.Address.Clone()},
+		remoteSeq: req.CSeq().SeqNo,
+		target:    *from.Address.Clone(),
+	}
+	in.remote.tag, _ = from.Params.Get("tag")
+	in.learnPeer(req, false)
+	return in
+}
+
+// dialledBy lists what the trunk dialled, the best first: the Request-URI's
+// user, then the To header's.
+func dialledBy(req *sipgo.Request) []string {
+	var out []string
+	add := func(u sipgo.Uri) {
+		n := stripNumber(u.User)
+		if u.Scheme == "tel" {
+			n = handleOf(u)
+		}
+		if n != "" && (len(out) == 0 || out[0] != n) {
+			out = append(out, SanitiseText(n, 128))
+		}
+	}
+	add(req.Recipient)
+	if to := req.To(); to != nil {
+		add(to.Address)
+	}
+	return out
+}
+
+// Trunk is where the call came from.
+func (in *Inbound) Trunk() *Trunk { return in.trunk }
+
+// Caller is who calls.
+func (in *Inbound) Caller() Caller { return in.caller }
+
+// Dialled lists what was dialled, the Request-URI first.
+func (in *Inbound) Dialled() []string { return in.dialled }
+
+// Offer is the SDP of the INVITE; nil if it had none (RFC 3261 §13.2.1).
+func (in *Inbound) Offer() []byte { return in.offer }
+
+// LocalAddress is our address as the trunk reaches us; invalid if unknown.
+func (in *Inbound) LocalAddress() netip.Addr { return in.srv.addressFor(in.flow) }
+
+// Progress sends a provisional answer (101 to 199) with SDP or without.
+func (in *Inbound) Progress(code int, sdp []byte, extra ...Header) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.over || in.answered {
+		return errLegOver
+	}
+	res := in.srv.response(in.tx, code, sdp)
+	in.srv.addContact(res, in.flow)
+	for _, h := range extra {
+		res.AppendHeader(sipgo.NewHeader(h.Name, SanitiseText(h.Value, maxHeaderValue)))
+	}
+	return in.tx.respond(res)
+}
+
+// Answer sends the 200, again and again until the ACK. Without an ACK the leg
+// hangs up by itself and ends with EndNoAck.
+func (in *Inbound) Answer(sdp []byte) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.over || in.answered {
+		return errLegOver
+	}
+	res := in.srv.response(in.tx, 200, sdp)
+	in.srv.addContact(res, in.flow)
+	if err := in.sendAnswer(in.tx, res, func(sdp []byte) { in.acks <- sdp }); err != nil {
+		in.finish(End{Kind: EndFlowLost})
+		return err
+	}
+	in.answered, in.confirmed = true, true
+	return nil
+}
+
+// Acked yields the SDP of the ACK to our 200, nil if it had none.
+func (in *Inbound) Acked() <-chan []byte { return in.acks }
+
+// Refuse sends a final answer of 300 or more and ends the leg.
+func (in *Inbound) Refuse(r *Refused) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.over || in.answered {
+		return
+	}
+	in.answered = true
+	in.refuse(in.tx, r)
+	in.finish(End{Kind: EndLocal, Code: r.Code})
+}
+
+// cancelled takes the trunk's CANCEL; its 200 has been sent already. A CANCEL
+// that crosses our final answer changes nothing (RFC 3261 §9.2).
+func (in *Inbound) cancelled(cancel *sipgo.Request) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.over || in.answered {
+		return
+	}
+	in.answered = true
+	in.refuse(in.tx, &Refused{Code: 487})
+	in.finish(End{Kind: EndCancelled, Reason: reasonOf(cancel)})
+}
+
+// flowClosed ends a leg that had not been answered when its connection died:
+// nobody is there to be answered. A confirmed dialog goes on.
+func (in *Inbound) flowClosed() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.confirmed {
+		in.finish(End{Kind: EndFlowLost})
+	}
+}

@@ -1,0 +1,244 @@
+package sip
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+// Timers of RFC 3261 §17 that dialogs need themselves: T1 is the round-trip
+// estimate, T2 the longest retransmission interval, and 64*T1 ends a wait.
+const (
+	timerT1   = 500 * time.Millisecond
+	timerT2   = 4 * time.Second
+	timer64T1 = 64 * timerT1
+)
+
+// How a leg came to its end.
+type EndKind int
+
+const (
+	EndLocal     EndKind = iota // we hung up or refused
+	EndHungUp                   // BYE from the far end
+	EndCancelled                // CANCEL from the far end before our final answer
+	EndRefused                  // final answer of 300 or more from the far end
+	EndNoAck                    // our 200 was never acknowledged
+	EndNoAnswer                 // nothing at all came back (transaction timeout)
+	EndFlowLost                 // the connection is gone
+)
+
+// String names the kind for logs.
+func (k EndKind) String() string {
+	names := [...]string{"local", "hung up", "cancelled", "refused", "no ACK", "no answer", "flow lost"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown"
+}
+
+// End tells how a leg ended and what the far end gave as its reason.
+type End struct {
+	Kind   EndKind
+	Code   int // status, with EndRefused
+	Reason Reason
+}
+
+var errLegOver = errors.New("the leg is over")
+
+// dialogID is our half of a dialog (RFC 3261 §12): the peer's tag may still be
+// unknown, but Call-ID and our tag always name at most one leg.
+type dialogID struct{ callID, localTag string }
+
+// leg is the state of one dialog, shared by Inbound and Outbound.
+type leg struct {
+	srv   *Server
+	log   *slog.Logger
+	id    dialogID
+	ended chan struct{} // closed once, when the leg is over
+
+	reinvites chan *Reinvite
+
+	mu sync.Mutex // guards the following
+
+	flow      *flow
+	trunkSide bool // the peer may be dialled; a device's flow never is
+	aor       string
+	deviceID  string // device side: its newest flow carries in-dialog requests
+
+	local, remote        party // From and To of the requests we send
+	target               sipgo.Uri
+	routes               []sipgo.Uri
+	localSeq, remoteSeq  uint32
+	confirmed, byeSent   bool
+	over                 bool
+	end                  End
+	unacked              *answer   // our 2xx that waits for its ACK
+	reinvite             *Reinvite // the peer's re-INVITE that waits for our answer
+	lastAck              *sipgo.Request
+	lastAckSeq           uint32
+	establishedRemoteTag string
+}
+
+// party is one end of the dialog: display name, address, tag.
+type party struct {
+	name string
+	uri  sipgo.Uri
+	tag  string
+}
+
+func (p party) params() sipgo.HeaderParams {
+	h := sipgo.NewParams()
+	if p.tag != "" {
+		h.Add("tag", p.tag)
+	}
+	return h
+}
+
+// Ended is closed when the leg is over; End tells why.
+func (l *leg) Ended() <-chan struct{} { return l.ended }
+
+// End tells how the leg ended; the zero End while it lives.
+func (l *leg) End() End {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+// Reinvites yields the far end's re-INVITEs, one at a time; each waits for
+// Accept or Refuse.
+func (l *leg) Reinvites() <-chan *Reinvite { return l.reinvites }
+
+// CallID is the dialog's Call-ID.
+func (l *leg) CallID() string { return l.id.callID }
+
+// finish ends the leg; only the first call counts. The caller holds l.mu.
+func (l *leg) finish(e End) {
+	if l.over {
+		return
+	}
+	l.over, l.end = true, e
+	if l.unacked != nil {
+		l.unacked.timer.Stop()
+	}
+	close(l.ended)
+	// A late re-sent 2xx of the far end or its BYE must still find the dialog,
+	// so that it gets ACK or 200 rather than 481: forget after 64*T1.
+	time.AfterFunc(timer64T1, func() { l.srv.dialogs.remove(l.id) })
+}
+
+// Hangup sends BYE with the reason, on the newest flow, and ends the leg. It
+// does not wait for the answer. On a leg that is not confirmed it does nothing.
+func (l *leg) Hangup(reason Reason) {
+	l.mu.Lock()
+	if !l.confirmed || l.over {
+		l.mu.Unlock()
+		return
+	}
+	if l.unacked != nil {
+		l.unacked.timer.Stop()
+	}
+	bye := l.prepareBye(reason)
+	l.finish(End{Kind: EndLocal})
+	l.mu.Unlock()
+	l.sendLater(bye)
+}
+
+// prepareBye builds the BYE; the caller holds l.mu.
+func (l *leg) prepareBye(reason Reason) *sipgo.Request {
+	l.byeSent = true
+	bye := l.newRequest(sipgo.BYE)
+	if !reason.IsZero() {
+		bye.AppendHeader(sipgo.NewHeader("Reason", reason.String()))
+	}
+	return bye
+}
+
+// sendLater sends a request whose answer changes nothing, from a goroutine of
+// its own: finding the way may dial, and nobody should wait for that.
+func (l *leg) sendLater(req *sipgo.Request) {
+	go func() {
+		f, err := l.path()
+		if err == nil {
+			req.PrependHeader(l.srv.via(f))
+			_, err = l.srv.txs.request(f, req, func(*sipgo.Response, error) {})
+		}
+		if err != nil {
+			l.log.Info(string(req.Method)+" could not be sent", "err", err)
+		}
+	}()
+}
+
+// newRequest builds a request within the dialog (RFC 3261 §12.2.1.1) without
+// its Via, which depends on the flow that carries it. The caller holds l.mu.
+func (l *leg) newRequest(method sipgo.RequestMethod) *sipgo.Request {
+	if method != sipgo.ACK {
+		l.localSeq++
+	}
+	return l.buildRequest(method, l.localSeq)
+}
+
+func (l *leg) buildRequest(method sipgo.RequestMethod, seq uint32) *sipgo.Request {
+	target, routes := l.target, l.routes
+	if len(routes) > 0 && !routes[0].UriParams.Has("lr") { // a strict router takes the Request-URI
+		target, routes = routes[0], append(append([]sipgo.Uri{}, routes[1:]...), l.target)
+	}
+	req := sipgo.NewRequest(method, *target.Clone())
+	for _, r := range routes {
+		req.AppendHeader(&sipgo.RouteHeader{Address: *r.Clone()})
+	}
+	maxForwards := sipgo.MaxForwardsHeader(70)
+	req.AppendHeader(&maxForwards)
+	req.AppendHeader(&sipgo.FromHeader{DisplayName: l.local.name, Address: *l.local.uri.Clone(), Params: l.local.params()})
+	req.AppendHeader(&sipgo.ToHeader{DisplayName: l.remote.name, Address: *l.remote.uri.Clone(), Params: l.remote.params()})
+	callID := sipgo.CallIDHeader(l.id.callID)
+	req.AppendHeader(&callID)
+	req.AppendHeader(&sipgo.CSeqHeader{SeqNo: seq, MethodName: method})
+	if ua := l.srv.cfg.UserAgent; ua != "" && method != sipgo.ACK {
+		req.AppendHeader(sipgo.NewHeader("User-Agent", ua))
+	}
+	return req
+}
+
+// path is the flow that the next request of the dialog takes: the flow it
+// lives on; for a device whose flow is gone, its newest one; for a trunk, a
+// new connection or the datagram address of its route.
+func (l *leg) path() (*flow, error) {
+	l.mu.Lock()
+	f, trunk, aor, device := l.flow, l.trunkSide, l.aor, l.deviceID
+	hop := l.target
+	if len(l.routes) > 0 {
+		hop = l.routes[0]
+	}
+	l.mu.Unlock()
+	if trunk {
+		return l.srv.trunkPath(f, hop)
+	}
+	if !f.isDead() {
+		return f, nil
+	}
+	if f := l.srv.newestFlow(aor, device); f != nil {
+		return f, nil
+	}
+	return nil, errFlowClosed
+}
+
+// learnPeer takes the dialog state that the peer's INVITE or 2xx carries: its
+// Contact and Record-Route (reversed for the side that sent the INVITE).
+func (l *leg) learnPeer(m sipgo.Message, reverse bool) {
+	if c := firstContact(m); c != nil {
+		l.target = *c.Address.Clone()
+	}
+	var routes []sipgo.Uri
+	for _, u := range routeURIs(m, "Record-Route") {
+		routes = append(routes, u)
+	}
+	if reverse {
+		for i, j := 0, len(routes)-1; i < j; i, j = i+1, j-1 {
+			routes[i], routes[j] = routes[j], routes[i]
+		}
+	}
+	l.routes = routes
+}

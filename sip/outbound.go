@@ -1,0 +1,287 @@
+package sip
+
+import (
+	"net/netip"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+
+	"reveille/sip/location"
+)
+
+// Invitation is what an INVITE to a device says.
+type Invitation struct {
+	CallID  string // chosen before the push leaves
+	Caller  Caller
+	SDP     []byte // our offer
+	Headers []Header
+}
+
+// Progress is one step of an INVITE to a device. A Code of 200 or more is the last.
+type Progress struct {
+	Code    int    // SIP status; 408 and 430 are also made here: no answer at all, flow gone
+	Phrase  string // as the device gave it, cleaned
+	SDP     []byte
+	Reason  Reason
+	Contact string // 3xx: where to go
+	Local   bool   // made here, the device sent nothing
+}
+
+// Outbound is a device leg: a UAC dialog on the flow of the device's REGISTER.
+type Outbound struct {
+	leg
+	binding  location.Binding
+	invite   *sipgo.Request
+	progress chan Progress
+
+	// guarded by leg.mu:
+	tx          *clientTx
+	provisional bool   // a 1xx came, so CANCEL may be sent (RFC 3261 §9.1)
+	cancelled   bool   // the call is over for this device
+	why         Reason // for CANCEL or BYE
+	final       bool   // a final answer came
+	ack         *sipgo.Request
+	giveUp      *time.Timer
+}
+
+// progressRoom bounds the unread steps; further provisionals are dropped, the
+// final answer always has room.
+const progressRoom = 8
+
+// Dial sends an INVITE to a binding, on its flow. The steps come on Progress.
+func (s *Server) Dial(b location.Binding, inv Invitation) (*Outbound, error) {
+	f := s.transport.flowByID(b.FlowID)
+	if f == nil || f.isDead() {
+		return nil, errFlowClosed
+	}
+	o := &Outbound{binding: b, progress: make(chan Progress, progressRoom)}
+	if err := o.init(s, f, inv); err != nil {
+		return nil, err
+	}
+	s.dialogs.add(o.id, o)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tx, err := s.txs.request(f, o.invite, o.received)
+	if err != nil {
+		o.finish(End{Kind: EndFlowLost})
+		return nil, err
+	}
+	o.tx = tx
+	return o, nil
+}
+
+func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
+	contact, err := parseURI(o.binding.Contact)
+	if err != nil {
+		return err
+	}
+	tag := newTag()
+	o.leg = leg{
+		srv:       s,
+		log:       s.log.With("aor", o.binding.AOR, "device", o.binding.DeviceID),
+		id:        dialogID{inv.CallID, tag},
+		ended:     make(chan struct{}),
+		reinvites: make(chan *Reinvite, 1),
+		flow:      f,
+		aor:       o.binding.AOR,
+		deviceID:  o.binding.DeviceID,
+		local:     party{quoted(inv.Caller.Name), s.callerURI(inv.Caller, f), tag},
+		remote:    party{uri: s.aorURI(o.binding.AOR, f)},
+		target:    contact,
+	}
+	req := o.newRequest(sipgo.INVITE)
+	req.PrependHeader(s.via(f))
+	req.AppendHeader(s.contactHeader(f))
+	req.AppendHeader(sipgo.NewHeader("Allow", allowed))
+	for _, h := range inv.Headers {
+		req.AppendHeader(sipgo.NewHeader(h.Name, SanitiseText(h.Value, maxHeaderValue)))
+	}
+	if inv.SDP != nil {
+		ct := sipgo.ContentTypeHeader("application/sdp")
+		req.AppendHeader(&ct)
+		req.SetBody(inv.SDP)
+	}
+	o.invite = req
+	return nil
+}
+
+// Progress yields each step; nothing follows the final one.
+func (o *Outbound) Progress() <-chan Progress { return o.progress }
+
+// Binding is what was dialled.
+func (o *Outbound) Binding() location.Binding { return o.binding }
+
+// LocalAddress is our address as the device reaches us; invalid if unknown.
+func (o *Outbound) LocalAddress() netip.Addr { return o.srv.addressFor(o.flow) }
+
+// received takes each response of the INVITE transaction in wire order, on the
+// flow's reader; err ends the transaction without a final answer.
+func (o *Outbound) received(res *sipgo.Response, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err != nil:
+		o.failed(err)
+	case res.StatusCode < 200:
+		o.ringing(res)
+	case res.StatusCode < 300:
+		o.accepted(res)
+	default:
+		o.refused(res)
+	}
+}
+
+func (o *Outbound) ringing(res *sipgo.Response) {
+	first := !o.provisional
+	o.provisional = true
+	if first && o.cancelled && !o.final {
+		o.sendCancel()
+	}
+	if !o.cancelled {
+		o.report(Progress{Code: res.StatusCode, Phrase: SanitiseText(res.Reason, 64), SDP: sdpBody(res)})
+	}
+}
+
+func (o *Outbound) accepted(res *sipgo.Response) {
+	tag := tagOf(res.To())
+	if o.confirmed || o.final { // sent again, or another branch of a forking proxy
+		o.acceptedAgain(res, tag)
+		return
+	}
+	o.final, o.confirmed = true, true
+	o.stopGiveUp()
+	o.remote.tag = tag
+	o.learnPeer(res, true)
+	o.acknowledge()
+	if o.cancelled { // the 200 crossed our CANCEL (RFC 3261 §9.1)
+		bye := o.prepareBye(o.why)
+		o.finish(End{Kind: EndLocal})
+		o.sendLater(bye)
+		return
+	}
+	o.report(Progress{Code: res.StatusCode, Phrase: SanitiseText(res.Reason, 64), SDP: sdpBody(res)})
+}
+
+// acceptedAgain answers a repeated 2xx with the same ACK, and hangs up a
+// second dialog that a fork made (RFC 3261 §13.2.2.4).
+func (o *Outbound) acceptedAgain(res *sipgo.Response, tag string) {
+	if tag == o.remote.tag {
+		if o.ack != nil {
+			o.transmitAck(o.ack)
+		}
+		return
+	}
+	fork := leg{srv: o.srv, log: o.log, id: o.id, flow: o.flow, aor: o.aor, deviceID: o.deviceID,
+		local: o.local, remote: o.remote, localSeq: o.invite.CSeq().SeqNo, ended: make(chan struct{})}
+	fork.remote.tag = tag
+	fork.learnPeer(res, true)
+	o.transmitAck(o.srv.withVia(fork.buildRequest(sipgo.ACK, fork.localSeq), o.flow))
+	fork.sendLater(fork.prepareBye(Reason{}))
+}
+
+// acknowledge sends the ACK to our 2xx and keeps it for its repetitions.
+func (o *Outbound) acknowledge() {
+	o.ack = o.srv.withVia(o.buildRequest(sipgo.ACK, o.invite.CSeq().SeqNo), o.flow)
+	o.transmitAck(o.ack)
+}
+
+func (o *Outbound) transmitAck(ack *sipgo.Request) {
+	if err := o.flow.send(ack); err != nil {
+		o.log.Info("ACK could not be sent", "err", err)
+	}
+}
+
+func (o *Outbound) refused(res *sipgo.Response) {
+	if o.final {
+		return
+	}
+	o.final = true
+	o.stopGiveUp()
+	o.report(Progress{Code: res.StatusCode, Phrase: SanitiseText(res.Reason, 64), Reason: reasonOf(res), Contact: redirectTo(res)})
+	o.finish(End{Kind: EndRefused, Code: res.StatusCode, Reason: reasonOf(res)})
+}
+
+// failed: the transaction ended without a final answer.
+func (o *Outbound) failed(err error) {
+	if o.final {
+		return
+	}
+	o.final = true
+	o.stopGiveUp()
+	code, kind := 408, EndNoAnswer
+	if o.flow.isDead() {
+		code, kind = 430, EndFlowLost // RFC 5626 §11: Flow Failed, kept inside
+	}
+	o.log.Debug("INVITE to the device failed", "code", code, "err", err)
+	o.report(Progress{Code: code, Phrase: Phrase(code), Local: true})
+	o.finish(End{Kind: kind, Code: code})
+}
+
+func (o *Outbound) report(p Progress) {
+	if p.Code < 200 && len(o.progress) >= progressRoom-1 {
+		return
+	}
+	o.progress <- p
+}
+
+// Cancel ends the leg whatever its state: CANCEL once a provisional has come
+// (RFC 3261 §9.1), ACK and BYE for a 200 that crosses it, BYE after the answer.
+func (o *Outbound) Cancel(reason Reason) {
+	o.mu.Lock()
+	if o.confirmed || o.over {
+		o.mu.Unlock()
+		o.Hangup(reason)
+		return
+	}
+	defer o.mu.Unlock()
+	if o.cancelled || o.final {
+		return
+	}
+	o.cancelled, o.why = true, reason
+	if o.provisional {
+		o.sendCancel()
+	}
+	// Without a final answer 64*T1 after the CANCEL the client transaction is
+	// taken as dead (RFC 3261 §9.1).
+	o.giveUp = time.AfterFunc(timer64T1, o.abandon)
+}
+
+func (o *Outbound) sendCancel() {
+	cancel := newCancel(o.invite)
+	if !o.why.IsZero() {
+		cancel.AppendHeader(sipgo.NewHeader("Reason", o.why.String()))
+	}
+	f, log := o.flow, o.log
+	go func() { // the transaction's first write may meet a stalled peer
+		if _, err := o.srv.txs.request(f, cancel, func(*sipgo.Response, error) {}); err != nil {
+			log.Info("CANCEL could not be sent", "err", err)
+		}
+	}()
+}
+
+// abandon gives the INVITE up: no final answer after CANCEL, or a device that
+// never gave a provisional and has come back by another flow.
+func (o *Outbound) abandon() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.final || o.over {
+		return
+	}
+	o.final, o.cancelled = true, true
+	o.stopGiveUp()
+	o.finish(End{Kind: EndLocal})
+	if o.tx != nil {
+		tx := o.tx
+		go tx.terminate() // takes the FSM's lock
+	}
+}
+
+// Abandon drops an INVITE that the device never answered in any way, without
+// a word on the wire: its flow is as good as dead.
+func (o *Outbound) Abandon() { o.abandon() }
+
+func (o *Outbound) stopGiveUp() {
+	if o.giveUp != nil {
+		o.giveUp.Stop()
+	}
+}

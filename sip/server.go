@@ -1,0 +1,325 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"reveille/sip/location"
+)
+
+// Handler takes the calls. Incoming runs on a goroutine of its own and owns
+// the leg until it returns; it must end the leg by Refuse or Hangup.
+type Handler interface {
+	Incoming(ctx context.Context, in *Inbound)
+}
+
+// Accounts knows the extensions and their credentials.
+type Accounts interface {
+	// HA1 is the hash of user:realm:password for the algorithm ("MD5",
+	// "SHA-256"); false if there is no such extension or no such hash.
+	HA1(user, realm, algorithm string) (string, bool)
+}
+
+// PushSupport tells which push services and topics are configured (RFC 8599 §4.1).
+type PushSupport interface {
+	Supports(provider, param string) bool
+	Providers() []string
+}
+
+// Options are what a Server works with besides its configuration.
+type Options struct {
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+	Network    Network               // nil: the system's
+	Location   *location.Service
+	Accounts   Accounts
+	Push       PushSupport
+	TLS        func() (*tls.Config, error) // nil: from Config.TLS
+}
+
+// Server is the SIP user agent: it owns the sockets, the transactions, the
+// dialogs, the registrar and the trunks.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	loc       *location.Service
+	transport *transport
+	txs       *transactions
+	dialogs   *dialogTable
+	registrar *registrar
+	metrics   *metrics
+	handler   Handler
+	hosts     hostCache
+
+	draining   atomic.Bool
+	retryAfter atomic.Int64 // seconds, while draining
+	work       sync.WaitGroup
+
+	mu     sync.RWMutex // guards the following
+	trunks []*Trunk
+}
+
+// retrySoon is the Retry-After for a request that overlaps another
+// (RFC 3261 §14.2: 0 to 10 s).
+const retrySoon = 2 * time.Second
+
+// New builds a server; Serve runs it. It fails on TLS files that cannot be
+// used and on trunks that cannot be understood.
+func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
+	if o.Network == nil {
+		o.Network = SystemNetwork()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, dialogs: newDialogTable(), metrics: newMetrics(o.Registerer)}
+	for _, tc := range trunks {
+		t, err := newTrunk(s, tc.WithDefaults())
+		if err != nil {
+			return nil, fmt.Errorf("trunk %s: %w", tc.Name, err)
+		}
+		s.trunks = append(s.trunks, t)
+	}
+	reg, err := newRegistrar(cfg, registrarOptions{
+		Log: o.Log, Location: o.Location, Accounts: o.Accounts, Push: o.Push,
+		Rejected: s.metrics.reject, Keep: s.keepFlow,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.registrar = reg
+	s.txs = newTransactions(o.Log, s)
+	s.txs.rejected = s.metrics.reject
+	s.transport, err = newTransport(cfg, o, s.txs.receive, s.flowClosed, s.metrics.reject)
+	return s, err
+}
+
+// Serve listens, registers at the trunks and hands calls to h, until ctx ends.
+// It returns after its children: no goroutine of the server's outlives it.
+func (s *Server) Serve(ctx context.Context, h Handler) error {
+	s.handler = h
+	if err := s.transport.listen(ctx); err != nil {
+		return err
+	}
+	trunkCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, t := range s.Trunks() {
+		s.work.Go(func() { t.run(trunkCtx) })
+	}
+	<-ctx.Done()
+	stop()
+	s.work.Wait() // calls and trunks first: they still need the sockets
+	s.txs.close()
+	s.transport.close()
+	return nil
+}
+
+// Drain refuses new calls with 503 and Retry-After (RFC 3261 §21.5.4); live
+// dialogs and registrations go on.
+func (s *Server) Drain(retryAfter time.Duration) {
+	s.retryAfter.Store(int64(retryAfter / time.Second))
+	s.draining.Store(true)
+}
+
+// Trunks lists the trunks in the order of the configuration.
+func (s *Server) Trunks() []*Trunk {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return append([]*Trunk(nil), s.trunks...)
+}
+
+// LastHeard is when anything last came in on a flow; the zero time if the flow is gone.
+func (s *Server) LastHeard(flowID string) time.Time {
+	if f := s.transport.flowByID(flowID); f != nil && !f.isDead() {
+		return f.lastHeard()
+	}
+	return time.Time{}
+}
+
+// onRequest dispatches each new request, in wire order, on its flow's reader.
+func (s *Server) onRequest(f *flow, req *sipgo.Request, tx *serverTx) {
+	if tagged(req) && req.Method != sipgo.REGISTER {
+		s.inDialog(f, req, tx)
+		return
+	}
+	switch req.Method {
+	case sipgo.INVITE:
+		s.incoming(f, req, tx)
+	case sipgo.REGISTER:
+		s.work.Go(func() { s.guard(tx, func() { s.registrar.handle(f, req, tx) }) })
+	case sipgo.OPTIONS:
+		s.options(f, tx)
+	case sipgo.BYE:
+		s.answer(tx, 481)
+	default:
+		if s.stranger(f, tx) {
+			return
+		}
+		s.answerNotAllowed(tx)
+	}
+}
+
+// onAck takes the ACK to a 2xx.
+func (s *Server) onAck(_ *flow, ack *sipgo.Request) {
+	if l := s.within(ack); l != nil {
+		l.acked(ack)
+	}
+}
+
+// onCancel takes a CANCEL for a pending INVITE; it has been answered 200.
+func (s *Server) onCancel(tx *serverTx, cancel *sipgo.Request) {
+	if in, ok := tx.value.(*Inbound); ok {
+		in.cancelled(cancel)
+	}
+}
+
+// onStrayResponse: a 2xx sent again after its transaction went gets its ACK
+// again; all else is dropped.
+func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
+	if res.StatusCode/100 != 2 || res.CSeq() == nil || res.CSeq().MethodName != sipgo.INVITE {
+		return
+	}
+	from := res.From()
+	if from == nil {
+		return
+	}
+	tag, _ := from.Params.Get("tag")
+	s.dialogs.mu.RLock()
+	o, ok := s.dialogs.legs[dialogID{callIDOf(res), tag}].(*Outbound)
+	s.dialogs.mu.RUnlock()
+	if ok {
+		o.received(res, nil)
+	}
+}
+
+// incoming admits an INVITE that starts a dialog, or answers it.
+func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
+	t := s.trunkFor(f, req)
+	if t == nil {
+		s.refuseStranger(f, req, tx)
+		return
+	}
+	if code := s.inadmissible(req); code != 0 {
+		s.answer(tx, code)
+		return
+	}
+	if s.draining.Load() {
+		s.respond(tx, s.refusal(tx, &Refused{Code: 503, RetryAfter: time.Duration(s.retryAfter.Load()) * time.Second}))
+		return
+	}
+	s.respond(tx, s.response(tx, 100, nil))
+	in := newInbound(s, t, f, req, tx)
+	tx.value = in
+	s.dialogs.add(in.id, in)
+	s.work.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		s.guard(tx, func() { s.handler.Incoming(ctx, in) })
+		in.Refuse(&Refused{Code: 500}) // no-op unless the handler left it open
+	})
+}
+
+// inadmissible checks what RFC 3261 §8.2 asks of a UAS before it looks at the
+// request itself; 0 admits it.
+func (s *Server) inadmissible(req *sipgo.Request) int {
+	if mf := req.MaxForwards(); mf != nil && mf.Val() == 0 {
+		return 483
+	}
+	if s.loops(req) {
+		return 482
+	}
+	return unacceptable(req)
+}
+
+// guard keeps a panic in the handling of one message from ending the process.
+func (s *Server) guard(tx *serverTx, handle func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.reject("panic")
+			s.log.Error("a handler failed; this is a defect, please report it", "err", fmt.Sprint(p), "stack", stack())
+			s.answer(tx, 500)
+		}
+	}()
+	handle()
+}
+
+// refuseStranger drops an INVITE that no trunk sent without an answer: the
+// internet scans this port, and an answer invites more. A phone of ours gets 403.
+func (s *Server) refuseStranger(f *flow, req *sipgo.Request, tx *serverTx) {
+	if s.registered(f) {
+		s.metrics.reject("not_inbound")
+		s.answer(tx, 403)
+		return
+	}
+	s.metrics.reject("stranger")
+	s.hosts.logOnce(f.remote().Addr(), func() {
+		s.log.Warn("INVITE from an address of no trunk was dropped; if it is your carrier or PBX, add the address to the trunk's peers",
+			"address", f.remote().String(), "user_agent", userAgent(req))
+	})
+	tx.drop()
+}
+
+// stranger drops other requests from unknown sources; true if it did.
+func (s *Server) stranger(f *flow, tx *serverTx) bool {
+	if s.trunkFor(f, tx.request()) != nil || s.registered(f) {
+		return false
+	}
+	s.metrics.reject("stranger")
+	tx.drop()
+	return true
+}
+
+func (s *Server) options(f *flow, tx *serverTx) {
+	if !s.stranger(f, tx) {
+		s.answerOptions(f, tx)
+	}
+}
+
+func (s *Server) registered(f *flow) bool { return s.loc.HasFlow(f.id()) }
+
+func (s *Server) keepFlow(f *flow) { s.transport.keep(f) }
+
+// flowClosed: the bindings of a dead connection go, its transactions fail, and
+// legs that were not answered yet end.
+func (s *Server) flowClosed(f *flow) {
+	s.txs.flowClosed(f)
+	s.loc.FlowClosed(f.id())
+	for _, t := range s.Trunks() {
+		t.flowClosed(f)
+	}
+	s.dialogs.mu.RLock()
+	var orphans []*Inbound
+	for _, o := range s.dialogs.legs {
+		if in, ok := o.(*Inbound); ok && in.tx.flow() == f {
+			orphans = append(orphans, in)
+		}
+	}
+	s.dialogs.mu.RUnlock()
+	for _, in := range orphans {
+		in.flowClosed()
+	}
+}
+
+// newestFlow is the flow of the device's newest binding; nil if it has none.
+func (s *Server) newestFlow(aor, device string) *flow {
+	var newest location.Binding
+	for _, b := range s.loc.Lookup(aor) {
+		if b.DeviceID == device && b.Registered.After(newest.Registered) {
+			newest = b
+		}
+	}
+	if f := s.transport.flowByID(newest.FlowID); f != nil && !f.isDead() {
+		return f
+	}
+	return nil
+}
+
+func tagged(req *sipgo.Request) bool { return tagOf(req.To()) != "" }

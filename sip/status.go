@@ -1,0 +1,167 @@
+package sip
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Reason is the value of a Reason header (RFC 3326): why a request was sent.
+// The zero Reason means that the header is absent.
+type Reason struct {
+	Protocol string // "SIP" or "Q.850"
+	Cause    int
+	Text     string
+}
+
+// Reasons that the bridge itself gives.
+var (
+	reasonElsewhere = Reason{"SIP", 200, "Call completed elsewhere"}
+	reasonDeclined  = Reason{"SIP", 600, "Busy Everywhere"}
+)
+
+// CompletedElsewhere is given to devices whose call another device answered.
+func CompletedElsewhere() Reason { return reasonElsewhere }
+
+// Declined is given to devices whose call another device declined for all.
+func Declined() Reason { return reasonDeclined }
+
+// IsZero reports whether there is no reason.
+func (r Reason) IsZero() bool { return r.Protocol == "" }
+
+// String gives the header's value, such as `SIP;cause=200;text="Call completed elsewhere"`.
+func (r Reason) String() string {
+	if r.IsZero() {
+		return ""
+	}
+	s := r.Protocol + ";cause=" + strconv.Itoa(r.Cause)
+	if r.Text != "" {
+		s += `;text="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(SanitiseText(r.Text, 64)) + `"`
+	}
+	return s
+}
+
+// ParseReason reads the first value of a Reason header; the zero Reason if it
+// cannot be read.
+func ParseReason(value string) Reason {
+	proto, params, _ := strings.Cut(value, ";")
+	r := Reason{Protocol: strings.ToUpper(strings.TrimSpace(proto))}
+	if r.Protocol != "SIP" && r.Protocol != "Q.850" {
+		return Reason{}
+	}
+	for _, p := range splitParams(params) {
+		key, val, _ := strings.Cut(p, "=")
+		switch strings.ToLower(strings.TrimSpace(key)) {
+		case "cause":
+			cause, err := strconv.Atoi(strings.TrimSpace(val))
+			if err != nil || cause < 0 || cause > 699 {
+				return Reason{}
+			}
+			r.Cause = cause
+		case "text":
+			r.Text = SanitiseText(unescapeQuoted(strings.TrimSpace(val)), 64)
+		}
+	}
+	return r
+}
+
+// splitParams cuts at semicolons that stand outside quotes, and ends at the
+// first comma outside quotes (the next header value).
+func splitParams(s string) []string {
+	var out []string
+	start, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ';' && !quoted:
+			out = append(out, s[start:i])
+			start = i + 1
+		case s[i] == ',' && !quoted:
+			return append(out, s[start:i])
+		}
+	}
+	return append(out, s[start:])
+}
+
+// Refused is a final answer of 300 or more to an INVITE. It is an error so
+// that whoever finds the fault decides the answer and one place sends it.
+type Refused struct {
+	Code       int
+	Phrase     string        // default: the RFC's phrase for the code
+	Reason     Reason        // Reason header, if any
+	RetryAfter time.Duration // Retry-After in whole seconds, with 503
+	Contact    string        // where to go instead, a URI, with 3xx
+}
+
+// Error gives "486 Busy Here".
+func (r *Refused) Error() string { return fmt.Sprintf("%d %s", r.Code, r.phrase()) }
+
+func (r *Refused) phrase() string {
+	if r.Phrase != "" {
+		return r.Phrase
+	}
+	return Phrase(r.Code)
+}
+
+// Phrase is the reason phrase for a status code (RFC 3261 §21 and the IANA registry).
+func Phrase(code int) string {
+	switch code {
+	case 100:
+		return "Trying"
+	case 180:
+		return "Ringing"
+	case 183:
+		return "Session Progress"
+	case 200:
+		return "OK"
+	case 302:
+		return "Moved Temporarily"
+	case 400:
+		return "Bad Request"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 405:
+		return "Method Not Allowed"
+	case 408:
+		return "Request Timeout"
+	case 415:
+		return "Unsupported Media Type"
+	case 416:
+		return "Unsupported URI Scheme"
+	case 420:
+		return "Bad Extension"
+	case 423:
+		return "Interval Too Brief"
+	case 480:
+		return "Temporarily Unavailable"
+	case 481:
+		return "Call/Transaction Does Not Exist"
+	case 482:
+		return "Loop Detected"
+	case 483:
+		return "Too Many Hops"
+	case 486:
+		return "Busy Here"
+	case 487:
+		return "Request Terminated"
+	case 488:
+		return "Not Acceptable Here"
+	case 491:
+		return "Request Pending"
+	case 500:
+		return "Server Internal Error"
+	case 503:
+		return "Service Unavailable"
+	case 600:
+		return "Busy Everywhere"
+	case 603:
+		return "Decline"
+	}
+	return "Refused"
+}
