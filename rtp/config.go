@@ -1,0 +1,90 @@
+package rtp
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is the media section of the configuration.
+type Config struct {
+	Engine          string        `yaml:"engine"`           // what relays: "builtin"
+	Ports           string        `yaml:"ports"`            // UDP ports for calls, "first-last"; a call takes two pairs
+	ExternalAddress string        `yaml:"external_address"` // IP address in our SDP when behind NAT; "" for that of the socket
+	Ringback        string        `yaml:"ringback"`         // "tone", "none", or a WAV file: 8 kHz mono, 16-bit PCM or G.711
+	Tone            string        `yaml:"tone"`             // country of the tone, one of ToneNames
+	Timeout         time.Duration `yaml:"timeout"`          // no RTP at all for this long, not on hold, is the Idle event
+}
+
+// DefaultConfig is what holds where the file is silent.
+func DefaultConfig() Config {
+	return Config{
+		Engine:   "builtin",
+		Ports:    "20000-29999",
+		Ringback: "tone",
+		Tone:     "eu",
+		Timeout:  time.Minute,
+	}
+}
+
+// Validate reports every fault with its key and how to mend it. A ringback file is read.
+func (c Config) Validate(report func(path, problem string)) {
+	if c.Engine != "builtin" {
+		report("engine", fmt.Sprintf("%q is no media engine; use builtin", c.Engine))
+	}
+	if _, _, err := parsePorts(c.Ports); err != nil {
+		report("ports", err.Error())
+	}
+	if _, err := parseExternal(c.ExternalAddress); err != nil {
+		report("external_address", err.Error())
+	}
+	if _, ok := tones()[c.Tone]; !ok {
+		report("tone", fmt.Sprintf("%q is no known tone; use one of %s", c.Tone, strings.Join(ToneNames(), ", ")))
+	}
+	if c.Timeout < time.Second {
+		report("timeout", fmt.Sprintf("%v is too short; use at least 1s, such as 60s", c.Timeout))
+	}
+	if name, ok := c.ringbackFile(); ok {
+		if _, err := loadWAV(name); err != nil {
+			report("ringback", err.Error())
+		}
+	}
+}
+
+// ringbackFile is the WAV file to play, if one is configured.
+func (c Config) ringbackFile() (name string, ok bool) {
+	return c.Ringback, c.Ringback != "tone" && c.Ringback != "none"
+}
+
+// parsePorts reads "first-last" and gives the even ports of the first and last whole pair in it.
+func parsePorts(text string) (first, last uint16, err error) {
+	a, b, ok := strings.Cut(text, "-")
+	lo, errLo := strconv.ParseUint(strings.TrimSpace(a), 10, 16)
+	hi, errHi := strconv.ParseUint(strings.TrimSpace(b), 10, 16)
+	if !ok || errLo != nil || errHi != nil {
+		return 0, 0, fmt.Errorf("%q is no port range; write first-last, such as 20000-29999", text)
+	}
+	if lo < 1024 {
+		return 0, 0, fmt.Errorf("ports below 1024 are reserved; begin at 1024 or above, such as 20000-29999")
+	}
+	lo += lo & 1
+	hi -= 1 - hi&1 // the last pair ends on an odd port
+	if hi < lo+3 {
+		return 0, 0, fmt.Errorf("%q has no room for one call (two pairs of ports); widen it, such as 20000-29999", text)
+	}
+	return uint16(lo), uint16(hi - 1), nil
+}
+
+// parseExternal reads the external address; "" gives the zero Addr.
+func parseExternal(text string) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("%q is no IP address that peers could send to; write the public one, such as 203.0.113.5", text)
+	}
+	return a.Unmap(), nil
+}

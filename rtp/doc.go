@@ -1,0 +1,23 @@
+// Package rtp relays the sound of calls between a trunk and a device, and plays the ringback tone until the device
+// answers.
+//
+//	RFC 3550  RTP and RTCP; statistics by appendix A.1, A.3 and A.8
+//	RFC 3551  payload types
+//	RFC 3264  offer/answer (package rtp/sdp)
+//	RFC 4733  telephone-event, relayed
+//	RFC 5761  RTP and RTCP on one port, where a side agrees to it
+//	RFC 4961  symmetric RTP: we send from the port that we receive on
+//
+// A [Session] is the media of one call. It has two sides, [Trunk] and [Device], each with an even port for RTP and the
+// odd one above it for RTCP. Packets go socket → forward → socket, untouched but for the payload type number where the
+// two descriptions use different ones; they are never re-timed or held back. The owner of the call learns only of the
+// first packet of a side, of a side that stays silent, and of a call gone idle.
+//
+// # Whom a side believes
+//
+// An open port that sends to whoever sent last hands calls to strangers. So a side sends to the address in the peer's
+// description until it has latched, takes packets from there only, and latches onto another source (a peer behind NAT)
+// after four consecutive packets of one SSRC with an agreed payload type, within five seconds of the first. From
+// competing sources it takes the described address before its neighbours (/24, /64) before all others. Then it stays:
+// it latches again only after a re-INVITE or when told that the peer has moved. All else is counted and dropped.
+package rtp

@@ -1,0 +1,340 @@
+package rtp
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"reveille/rtp/sdp"
+)
+
+// What is wrong with a peer's description; both come wrapped with the reason.
+var (
+	// ErrBadSDP says that the body is no session description. SIP answers 400.
+	ErrBadSDP = sdp.ErrBad
+	// ErrNotAcceptable says that there is no audio stream or codec we could agree to. SIP answers 488.
+	ErrNotAcceptable = sdp.ErrNotAcceptable
+	// ErrOrder says that the call is not in a state for this step of offer/answer: a fault of our own.
+	ErrOrder = errors.New("offer/answer out of order")
+)
+
+// exchange is the offer/answer state of one side (RFC 3264). It is guarded by the session's mu.
+type exchange struct {
+	writer  sdp.Writer
+	remote  *sdp.Description // the peer's latest
+	offered bool             // the first was the peer's offer, not its answer to ours
+	ours    *sdp.Description // our latest
+	answer  []byte           // our answer to the first offer; frozen once given
+	pending *sdp.Description // our offer in an offerless re-INVITE, until its answer
+}
+
+// agreed lists the codecs of a finished exchange under the numbers that the peer wants to receive, in the order of its
+// preference; nothing while it is unfinished.
+func (e *exchange) agreed() []sdp.Codec {
+	if e.remote == nil || e.ours == nil {
+		return nil
+	}
+	return common(e.remote.Codecs, e.ours.Codecs)
+}
+
+// common keeps those codecs of list that allowed has too.
+func common(list, allowed []sdp.Codec) []sdp.Codec {
+	var out []sdp.Codec
+	for _, c := range list {
+		if _, ok := sdp.Find(allowed, c); ok {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// parse reads a side's description and checks that it can reach us.
+func (s *Session) parse(side Side, body []byte) (*sdp.Description, error) {
+	d, err := sdp.Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	// The address of a socket never changes, so this needs no lock.
+	ours, theirs := s.sockets[side].address, d.Addr.Addr()
+	if ours.Is4() != theirs.Is4() {
+		return nil, fmt.Errorf("%w: the %v's media address is %v, ours is %v: not the same IP version",
+			ErrNotAcceptable, side, theirs, ours)
+	}
+	// Two peers that describe our own ports would have us send one packet round and round.
+	if theirs == ours && s.relay.ports.owns(d.Addr.Port()) {
+		return nil, fmt.Errorf("%w: the %v's media address is a port of our own", ErrNotAcceptable, side)
+	}
+	return d, nil
+}
+
+// SetOffer takes the offer in a side's INVITE.
+func (s *Session) SetOffer(side Side, body []byte) error {
+	d, err := s.parse(side, body)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &s.exchanges[side]
+	if e.ours != nil {
+		return fmt.Errorf("%w: an offer after ours or after its answer is a Reoffer", ErrOrder)
+	}
+	e.remote, e.offered = d, true
+	s.remoteLocked(side)
+	return nil
+}
+
+// Answer is our answer to a side's offer. Given before the other side has answered ours, it picks one codec and
+// telephone-event: G.711 as first offered, so that a ringback can be played, else the first codec of the offer. Later
+// calls return the identical bytes: the answer of a provisional response is final (RFC 3261 §13.2.1).
+//
+// Where early media is wanted, call it before Offer, so that the other side is offered that codec only.
+func (s *Session) Answer(side Side) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, other := &s.exchanges[side], &s.exchanges[side.Other()]
+	if e.answer != nil {
+		return slices.Clone(e.answer), nil
+	}
+	if e.remote == nil || !e.offered {
+		return nil, fmt.Errorf("%w: the %v has made no offer to answer", ErrOrder, side)
+	}
+	d := s.describeLocked(side, e.remote)
+	d.Direction = e.remote.Direction.Mirror()
+	if other.remote != nil && !other.offered {
+		d.Codecs = renumber(other.agreed(), e.remote.Codecs)
+		d.Direction = d.Direction.And(other.remote.Direction)
+		d.Ptime, d.MaxPtime = other.remote.Ptime, other.remote.MaxPtime
+	} else {
+		d.Codecs = early(e.remote.Codecs)
+	}
+	if !sdp.HasSpeech(d.Codecs) {
+		return nil, fmt.Errorf("%w: the %v chose no codec that the %v has offered", ErrNotAcceptable, side.Other(), side)
+	}
+	body, err := s.commitLocked(side, d)
+	if err != nil {
+		return nil, err
+	}
+	e.answer = body
+	return slices.Clone(body), nil
+}
+
+// early picks the codecs of an answer that cannot wait: one for speech, and its telephone-event.
+func early(offer []sdp.Codec) []sdp.Codec {
+	i := slices.IndexFunc(offer, func(c sdp.Codec) bool { return c.Same(sdp.PCMA()) || c.Same(sdp.PCMU()) })
+	if i < 0 {
+		i = slices.IndexFunc(offer, sdp.Codec.Speech)
+	}
+	if i < 0 {
+		return nil
+	}
+	out := []sdp.Codec{offer[i]}
+	for _, c := range offer {
+		if c.Event() && c.Rate == offer[i].Rate {
+			return append(out, c)
+		}
+	}
+	return out
+}
+
+// renumber gives the codecs of list the numbers that the peer's offer has for them, leaving out what it has not.
+func renumber(list, offer []sdp.Codec) []sdp.Codec {
+	var out []sdp.Codec
+	for _, c := range list {
+		if o, ok := sdp.Find(offer, c); ok && !slices.ContainsFunc(out, func(x sdp.Codec) bool { return x.PT == o.PT }) {
+			o.Fmtp = c.Fmtp
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// Offer is our offer to a side: what the other side offered, in its order, or the one codec that we have answered it
+// with, or what it has answered us. Where it has said nothing yet (an INVITE without offer), it is G.711. It opens the
+// side's socket. Repeated, it gives the same bytes unless something has changed.
+func (s *Session) Offer(side Side) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, other := &s.exchanges[side], &s.exchanges[side.Other()]
+	if e.offered || e.remote != nil {
+		return nil, fmt.Errorf("%w: an offer to the %v after its own, or after its answer, is a Reoffer", ErrOrder, side)
+	}
+	d := s.describeLocked(side, &sdp.Description{Lines: []sdp.Line{{Media: "audio", Proto: "RTP/AVP"}}})
+	d.Mux = side == Device // costs a phone nothing, and saves it a second NAT binding; trunks are asked for nothing new
+	d.Codecs = []sdp.Codec{sdp.PCMA(), sdp.PCMU(), sdp.TelephoneEvent()}
+	if other.remote != nil {
+		d.Direction, d.Ptime, d.MaxPtime = other.remote.Direction, other.remote.Ptime, other.remote.MaxPtime
+		d.Codecs = other.remote.Codecs
+		if other.ours != nil {
+			d.Codecs = other.agreed()
+		}
+	}
+	return s.commitLocked(side, d)
+}
+
+// SetAnswer takes a side's answer to our Offer.
+func (s *Session) SetAnswer(side Side, body []byte) error {
+	d, err := s.parse(side, body)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &s.exchanges[side]
+	if e.ours == nil || e.offered {
+		return fmt.Errorf("%w: the %v was offered nothing to answer", ErrOrder, side)
+	}
+	if !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
+		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
+	}
+	e.remote = d
+	s.remoteLocked(side)
+	return nil
+}
+
+// Reoffer takes the offer of a side's re-INVITE or UPDATE and answers it here, without asking the other side: the
+// direction is mirrored, a new address followed, the latch opened. The codecs stay within what the other side has
+// agreed to. With a nil body (a re-INVITE without offer) it gives our own offer, to be completed by ReofferAnswer.
+// After an error nothing has changed.
+func (s *Session) Reoffer(side Side, body []byte) ([]byte, error) {
+	if body == nil {
+		return s.reofferOurs(side)
+	}
+	d, err := s.parse(side, body)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, other := &s.exchanges[side], &s.exchanges[side.Other()]
+	if e.ours == nil || e.remote == nil {
+		return nil, fmt.Errorf("%w: a new offer of the %v before the first was answered", ErrOrder, side)
+	}
+	allowed := other.agreed()
+	if allowed == nil {
+		allowed = e.ours.Codecs
+	}
+	answer := s.describeLocked(side, d)
+	answer.Direction = d.Direction.Mirror()
+	answer.Codecs = common(d.Codecs, allowed)
+	if !sdp.HasSpeech(answer.Codecs) {
+		return nil, fmt.Errorf("%w: no codec of the new offer is in use in this call", ErrNotAcceptable)
+	}
+	e.remote = d
+	out, err := s.commitLocked(side, answer)
+	s.remoteLocked(side)
+	return slices.Clone(out), err
+}
+
+// reofferOurs offers what we have, in both directions, so that a hold can end by it.
+func (s *Session) reofferOurs(side Side) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &s.exchanges[side]
+	if e.ours == nil || e.remote == nil {
+		return nil, fmt.Errorf("%w: the %v has no media to offer again", ErrOrder, side)
+	}
+	d := *e.ours
+	d.Direction = sdp.SendRecv
+	e.pending = &d
+	body, err := e.writer.Write(&d)
+	return slices.Clone(body), err
+}
+
+// ReofferAnswer takes the answer to our offer in an offerless re-INVITE, from its ACK.
+func (s *Session) ReofferAnswer(side Side, body []byte) error {
+	d, err := s.parse(side, body)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &s.exchanges[side]
+	if e.pending == nil {
+		return fmt.Errorf("%w: the %v was offered nothing anew", ErrOrder, side)
+	}
+	if !sdp.HasSpeech(common(d.Codecs, e.pending.Codecs)) {
+		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
+	}
+	e.ours, e.pending, e.remote = e.pending, nil, d
+	s.remoteLocked(side)
+	return nil
+}
+
+// describeLocked begins a description of ours: the peer's lines, our address.
+func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Description {
+	sock := &s.sockets[side]
+	d := &sdp.Description{
+		Lines: peer.Lines, Audio: peer.Audio,
+		Mux: peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
+	}
+	d.Addr = addrPort(sock.address, sock.port)
+	return d
+}
+
+// commitLocked makes d our description of a side, opens its socket, and gives the body to send.
+func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
+	if err := s.listenLocked(side); err != nil {
+		return nil, err
+	}
+	// The pair may have been exchanged for another while it was opened.
+	sock := &s.sockets[side]
+	d.Addr, d.RTCP = addrPort(sock.address, sock.port), addrPort(sock.address, sock.port+1)
+	e := &s.exchanges[side]
+	if d.Mux && e.remote != nil {
+		d.RTCP = d.Addr
+	}
+	body, err := e.writer.Write(d)
+	if err != nil {
+		return nil, err
+	}
+	e.ours = d
+	s.remapLocked()
+	return body, nil
+}
+
+// remoteLocked brings a side's latest description into the packet path.
+func (s *Session) remoteLocked(side Side) {
+	e := &s.exchanges[side]
+	d, end := e.remote, &s.path.ends[side]
+	held := s.path.onHold()
+	end.latch.signal(d.Addr)
+	if end.latch.locked.IsValid() || end.control.signalled == d.RTCP {
+		end.control.signalled = d.RTCP
+	} else {
+		end.control = control{signalled: d.RTCP}
+	}
+	end.takes, end.sends, end.described = d.Direction.Receives(), d.Direction.Sends(), true
+	if held && !s.path.onHold() {
+		s.watch.resumed = s.relay.now()
+	}
+	s.remapLocked()
+	if s.path.connected {
+		s.listenRTCPLocked(side)
+	}
+}
+
+// remapLocked works out from both exchanges which payload types are agreed, and under which number each goes on.
+func (s *Session) remapLocked() {
+	for _, side := range []Side{Trunk, Device} {
+		e, other := &s.exchanges[side], &s.exchanges[side.Other()]
+		end := &s.path.ends[side]
+		end.index, end.formats = [128]uint8{}, nil
+		end.mux = e.remote != nil && e.ours != nil && e.remote.Mux && e.ours.Mux
+		onward := other.agreed()
+		for _, theirs := range e.agreed() {
+			f := format{event: theirs.Event(), rate: uint32(theirs.Rate)}
+			if out, ok := sdp.Find(onward, theirs); ok {
+				f.out, f.passes = out.PT, true
+			}
+			end.formats = append(end.formats, f)
+			// A peer must send under our number (RFC 3264 §5.1); many send under their own.
+			place := uint8(len(end.formats))
+			ours, _ := sdp.Find(e.ours.Codecs, theirs)
+			end.index[ours.PT] = place
+			if end.index[theirs.PT] == 0 {
+				end.index[theirs.PT] = place
+			}
+		}
+	}
+}

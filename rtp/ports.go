@@ -1,0 +1,89 @@
+package rtp
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// ErrNoPorts says that every port pair of the range is in use or was until a moment ago. SIP answers 503.
+var ErrNoPorts = errors.New("no free media ports: widen media.ports, or take fewer calls")
+
+// quarantine is how long a pair rests after use, so that late packets of one call never reach the next.
+const quarantine = 5 * time.Second
+
+// ports hands out port pairs: an even port for RTP and the odd one above for RTCP (RFC 3550 §11), in random order so
+// that a stranger cannot guess where the next call will be.
+type ports struct {
+	rest time.Duration // set once: time in quarantine
+
+	mu      sync.Mutex    // guards the following
+	free    []uint16      // even ports
+	resting []resting     // in quarantine, the oldest first
+	held    [1 << 15]bool // by half the port number: taken and not released
+}
+
+// resting is a pair in quarantine.
+type resting struct {
+	port  uint16
+	until time.Time
+}
+
+// newPorts makes the pairs from the even port first to the even port last.
+func newPorts(first, last uint16, rest time.Duration) *ports {
+	p := &ports{rest: rest}
+	for port := int(first); port <= int(last); port += 2 {
+		p.free = append(p.free, uint16(port))
+	}
+	return p
+}
+
+// take gives a random free pair by its even port, or ErrNoPorts.
+func (p *ports) take() (uint16, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake(time.Now())
+	if len(p.free) == 0 {
+		return 0, ErrNoPorts
+	}
+	i, end := rand.IntN(len(p.free)), len(p.free)-1
+	port := p.free[i]
+	p.free[i] = p.free[end]
+	p.free = p.free[:end]
+	p.held[port/2] = true
+	return port, nil
+}
+
+// owns reports whether a port, or its neighbour in the pair, is taken by a call.
+func (p *ports) owns(port uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held[port/2]
+}
+
+// wake frees the pairs whose quarantine is over. The caller holds mu.
+func (p *ports) wake(now time.Time) {
+	n := 0
+	for n < len(p.resting) && !now.Before(p.resting[n].until) {
+		p.free = append(p.free, p.resting[n].port)
+		n++
+	}
+	p.resting = append(p.resting[:0], p.resting[n:]...)
+}
+
+// release puts a pair into quarantine: one that a call is done with, or one that could not be bound.
+func (p *ports) release(port uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held[port/2] = false
+	p.resting = append(p.resting, resting{port, time.Now().Add(p.rest)})
+}
+
+// available is the number of pairs that could be taken now.
+func (p *ports) available() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake(time.Now())
+	return len(p.free)
+}

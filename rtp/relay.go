@@ -1,0 +1,233 @@
+package rtp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// PacketConn is a UDP socket; *net.UDPConn is one. Reads and writes may come from several goroutines, and Close ends a
+// waiting read with net.ErrClosed.
+type PacketConn interface {
+	ReadFromUDPAddrPort(b []byte) (n int, addr netip.AddrPort, err error)
+	WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
+	SetReadDeadline(t time.Time) error
+	LocalAddr() net.Addr
+	Close() error
+}
+
+// Options are what a relay works with besides its configuration. All may be zero.
+type Options struct {
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+	// Listen opens the socket of an address; nil opens real UDP. An address in use must give an error that is
+	// syscall.EADDRINUSE, one that is not this machine's syscall.EADDRNOTAVAIL.
+	Listen func(addr netip.AddrPort) (PacketConn, error)
+	// LocalAddress is the address in our SDP where neither the session nor the configuration says another; zero asks
+	// the routing table.
+	LocalAddress netip.Addr
+}
+
+// Relay opens sessions. It owns the port range, the ringback sound and its scheduler.
+type Relay struct {
+	timeout time.Duration
+	address netip.Addr // in our SDP, unless the session has its own
+	log     *slog.Logger
+	open    func(netip.AddrPort) (PacketConn, error)
+	ports   *ports
+	sound   *sound     // nil: no ringback
+	ringers *scheduler // plays it
+	metrics *metrics
+	epoch   time.Time // moment 0
+
+	// Locks are taken in this order: mu, a session's mu, boundMu.
+	mu     sync.Mutex // guards the following
+	live   map[*Session]struct{}
+	closed bool
+
+	boundMu sync.Mutex                // guards the following
+	bound   map[netip.Addr]netip.Addr // addresses in SDP that are not this machine's, and what is bound instead
+}
+
+// NewRelay makes a relay. It reads the ringback file, if one is configured.
+func NewRelay(cfg Config, o Options) (*Relay, error) {
+	var faults []error
+	cfg.Validate(func(path, problem string) { faults = append(faults, fmt.Errorf("media.%s: %s", path, problem)) })
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	first, last, err := parsePorts(cfg.Ports)
+	if err != nil {
+		return nil, err
+	}
+	sound, err := newSound(cfg)
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{
+		timeout: cfg.Timeout, log: o.Log, open: o.Listen, sound: sound,
+		ports: newPorts(first, last, quarantine), epoch: time.Now(),
+		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
+	}
+	r.ringers = newScheduler(r.now)
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.open == nil {
+		r.open = listenUDP
+	}
+	if r.address, err = parseExternal(cfg.ExternalAddress); err != nil {
+		return nil, err
+	}
+	if !r.address.IsValid() {
+		r.address = localAddress(o.LocalAddress)
+	}
+	if r.metrics, err = newMetrics(r, o.Registerer); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// listenUDP opens a real socket of exactly one address family: the peer's address then needs no translation.
+func listenUDP(addr netip.AddrPort) (PacketConn, error) {
+	network := "udp6"
+	if addr.Addr().Is4() {
+		network = "udp4"
+	}
+	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+}
+
+// localAddress is a, or the address from which this machine reaches the world. 192.0.2.1 is reserved for documentation
+// (RFC 5737); connecting a UDP socket sends nothing.
+func localAddress(a netip.Addr) netip.Addr {
+	if a.IsValid() && !a.IsUnspecified() {
+		return a.Unmap()
+	}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	conn, err := net.Dial("udp4", "192.0.2.1:9")
+	if err != nil {
+		return loopback
+	}
+	defer conn.Close()
+	if u, ok := conn.LocalAddr().(*net.UDPAddr); ok {
+		return u.AddrPort().Addr().Unmap()
+	}
+	return loopback
+}
+
+// now is the packet path's clock.
+func (r *Relay) now() moment { return time.Since(r.epoch) }
+
+// at converts a moment.
+func (r *Relay) at(m moment) time.Time { return r.epoch.Add(m) }
+
+// listen opens a socket on the address itself, or on all addresses of its family if it is not this machine's: the
+// outside address of a NAT.
+func (r *Relay) listen(address netip.Addr, port uint16) (PacketConn, error) {
+	r.boundMu.Lock()
+	local, known := r.bound[address]
+	r.boundMu.Unlock()
+	if !known {
+		local = address
+	}
+	conn, err := r.open(netip.AddrPortFrom(local, port))
+	if known || !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return conn, err
+	}
+	local = netip.IPv6Unspecified()
+	if address.Is4() {
+		local = netip.IPv4Unspecified()
+	}
+	r.boundMu.Lock()
+	r.bound[address] = local // our own addresses only: the map stays small
+	r.boundMu.Unlock()
+	return r.open(netip.AddrPortFrom(local, port))
+}
+
+// bind opens the RTP socket of a reserved pair. A pair that something else on this machine has is skipped.
+func (r *Relay) bind(s *socket) error {
+	for {
+		conn, err := r.bindPair(s)
+		if err == nil {
+			s.rtp = conn
+			return nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("open media port %d on %v: %w", s.port, s.address, err)
+		}
+		r.log.Debug("media port is taken by another program, next one", "port", s.port)
+		port, err := r.ports.take()
+		if err != nil {
+			return err // s keeps its pair, which Close releases
+		}
+		r.ports.release(s.port)
+		s.port = port
+	}
+}
+
+// bindPair opens the RTP socket, and tries whether the RTCP port is to be had. The RTCP socket itself is opened when
+// the call connects: a call that only rings has no use for it, and there may be thousands of those.
+func (r *Relay) bindPair(s *socket) (PacketConn, error) {
+	conn, err := r.listen(s.address, s.port)
+	if err != nil {
+		return nil, err
+	}
+	probe, err := r.listen(s.address, s.port+1)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	_ = probe.Close()
+	return conn, nil
+}
+
+// add enters a session; it fails once the relay is closed.
+func (r *Relay) add(s *Session) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return errors.New("the media relay is closed")
+	}
+	r.live[s] = struct{}{}
+	return nil
+}
+
+// remove forgets a session whose figures are final.
+func (r *Relay) remove(s *Session, final Stats) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.live[s]; ok {
+		delete(r.live, s)
+		r.metrics.finish(final)
+	}
+}
+
+// sessions lists the open ones.
+func (r *Relay) sessions() []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*Session, 0, len(r.live))
+	for s := range r.live {
+		list = append(list, s)
+	}
+	return list
+}
+
+// Close ends all sessions and waits for what runs under the relay.
+func (r *Relay) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	for _, s := range r.sessions() {
+		s.Close()
+	}
+	r.ringers.wait()
+	r.metrics.unregister()
+}

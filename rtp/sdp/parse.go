@@ -1,0 +1,329 @@
+package sdp
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	pion "github.com/pion/sdp/v3"
+)
+
+// Parse reads a peer's description. It fails with ErrBad if the body is no session description, and with
+// ErrNotAcceptable if it has no audio stream that we could take; both wrapped with the reason.
+func Parse(body []byte) (d *Description, err error) {
+	// The parser is another's and the bytes are a stranger's: a panic in it must cost one call, not all.
+	defer func() {
+		if r := recover(); r != nil {
+			d, err = nil, fmt.Errorf("%w: the parser failed: %v", ErrBad, r)
+		}
+	}()
+	if err := checkText(body); err != nil {
+		return nil, err
+	}
+	var s pion.SessionDescription
+	if err := s.UnmarshalString(string(body)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	if s.Origin.NetworkType == "" {
+		return nil, fmt.Errorf("%w: no o= line", ErrBad)
+	}
+	if n := len(s.MediaDescriptions); n > maxLines {
+		return nil, fmt.Errorf("%w: %d m= lines, at most %d are taken", ErrBad, n, maxLines)
+	}
+	return describe(&s)
+}
+
+// checkText refuses what no description may hold, above all the control characters with which a value could end its
+// line early when it is copied into ours.
+func checkText(body []byte) error {
+	if len(body) > MaxSize {
+		return fmt.Errorf("%w: %d bytes, at most %d are taken", ErrBad, len(body), MaxSize)
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return fmt.Errorf("%w: empty", ErrBad)
+	}
+	for i, c := range body {
+		switch {
+		case c == '\n' || c == '\t' || c >= 0x20 && c != 0x7f:
+		case c == '\r' && i+1 < len(body) && body[i+1] == '\n':
+		default:
+			return fmt.Errorf("%w: control character %#02x at byte %d", ErrBad, c, i)
+		}
+	}
+	return nil
+}
+
+// describe takes the lines and the first usable audio stream out of s.
+func describe(s *pion.SessionDescription) (*Description, error) {
+	d := &Description{Audio: -1}
+	reason := "no audio line"
+	for i, m := range s.MediaDescriptions {
+		if len(m.MediaName.Formats) == 0 || len(m.MediaName.Formats) > maxFormats {
+			return nil, fmt.Errorf("%w: m= line %d has %d formats", ErrBad, i+1, len(m.MediaName.Formats))
+		}
+		d.Lines = append(d.Lines, Line{
+			Media:   m.MediaName.Media,
+			Proto:   strings.Join(m.MediaName.Protos, "/"),
+			Formats: m.MediaName.Formats,
+		})
+		if d.Audio >= 0 || m.MediaName.Media != "audio" {
+			continue
+		}
+		why, err := d.audio(s, m)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			reason = why
+			continue
+		}
+		d.Audio = i
+	}
+	if d.Audio < 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNotAcceptable, reason)
+	}
+	return d, nil
+}
+
+// audio fills d from an audio line, or says why that line cannot be used.
+func (d *Description) audio(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
+	switch port := m.MediaName.Port.Value; {
+	case port == 0:
+		return "the audio line is declined (port 0)", nil
+	case port < 0 || port > 65535:
+		return "", fmt.Errorf("%w: audio port %d", ErrBad, port)
+	}
+	// The feedback profile may be used without feedback; everything with an S is encrypted, and is not taken.
+	proto := strings.Join(m.MediaName.Protos, "/")
+	if proto != "RTP/AVP" && proto != "RTP/AVPF" {
+		return "audio only as " + strconv.Quote(proto) + ", RTP/AVP is taken", nil
+	}
+	codecs, err := codecs(m)
+	if err != nil {
+		return "", err
+	}
+	if !HasSpeech(codecs) {
+		return "no known audio codec on the audio line", nil
+	}
+	if why, err := d.address(s, m); why != "" || err != nil {
+		return why, err
+	}
+	d.Codecs = codecs
+	d.timing(m)
+	d.direct(s, m)
+	return "", nil
+}
+
+// address fills in where RTP and RTCP go.
+func (d *Description) address(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
+	c := m.ConnectionInformation
+	if c == nil {
+		c = s.ConnectionInformation
+	}
+	if c == nil || c.Address == nil {
+		return "", fmt.Errorf("%w: no c= line for the audio line", ErrBad)
+	}
+	addr, why, err := parseAddr(c.Address.Address)
+	if why != "" || err != nil {
+		return why, err
+	}
+	port := uint16(m.MediaName.Port.Value)
+	d.Addr = netip.AddrPortFrom(addr, port)
+	_, d.Mux = m.Attribute("rtcp-mux")
+	switch value, ok := m.Attribute("rtcp"); {
+	case d.Mux:
+		d.RTCP = d.Addr
+	case ok:
+		d.RTCP, err = parseRTCP(value, addr)
+	case port < 65535: // RFC 3550 §11: the next higher port
+		d.RTCP = netip.AddrPortFrom(addr, port+1)
+	}
+	return "", err
+}
+
+// parseAddr reads the address of a c= line. Names are not looked up: the media path does not wait for DNS.
+func parseAddr(text string) (addr netip.Addr, why string, err error) {
+	text, _, _ = strings.Cut(text, "/") // the time to live of a multicast address
+	addr, err = netip.ParseAddr(text)
+	switch {
+	case err != nil && strings.Contains(text, ":"):
+		return addr, "", fmt.Errorf("%w: address %q in the c= line", ErrBad, text)
+	case err != nil:
+		return addr, "the c= line names a host, an IP address is taken", nil
+	case addr.Zone() != "":
+		return addr, "", fmt.Errorf("%w: address with a zone in the c= line", ErrBad)
+	case addr.IsMulticast():
+		return addr, "the c= line has a multicast address", nil
+	}
+	return addr.Unmap(), "", nil
+}
+
+// parseRTCP reads the value of a=rtcp: a port, and perhaps "IN IP4 address" (RFC 3605 §2.1).
+func parseRTCP(value string, addr netip.Addr) (netip.AddrPort, error) {
+	fields := strings.Fields(value)
+	if len(fields) != 1 && len(fields) != 4 {
+		return netip.AddrPort{}, fmt.Errorf("%w: a=rtcp:%s", ErrBad, value)
+	}
+	port, err := strconv.ParseUint(fields[0], 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("%w: a=rtcp:%s", ErrBad, value)
+	}
+	if len(fields) == 4 {
+		if a, err := netip.ParseAddr(fields[3]); err == nil && a.Unmap().Is4() == addr.Is4() && !a.IsMulticast() {
+			addr = a.Unmap()
+		}
+	}
+	if port == 0 {
+		return netip.AddrPort{}, nil
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), nil
+}
+
+// timing takes the packet times; nonsense is as good as nothing.
+func (d *Description) timing(m *pion.MediaDescription) {
+	ms := func(key string) int {
+		value, _ := m.Attribute(key)
+		n, err := strconv.Atoi(strings.TrimSpace(value))
+		if err != nil || n < 1 || n > 1000 {
+			return 0
+		}
+		return n
+	}
+	d.Ptime, d.MaxPtime = ms("ptime"), ms("maxptime")
+}
+
+// direct takes the direction: the line's, else the session's (RFC 3264 §5.1). An unspecified address is a hold as RFC
+// 2543 did it: the peer does not want to receive.
+func (d *Description) direct(s *pion.SessionDescription, m *pion.MediaDescription) {
+	for _, attributes := range [][]pion.Attribute{s.Attributes, m.Attributes} {
+		for _, a := range attributes {
+			if dir, ok := parseDirection(a.Key); ok {
+				d.Direction = dir
+			}
+		}
+	}
+	if d.Addr.Addr().IsUnspecified() {
+		d.Direction = d.Direction.And(SendOnly)
+	}
+}
+
+// static are the payload types of RFC 3551 §6 that need no rtpmap.
+func static(pt uint8) (Codec, bool) {
+	name, rate, channels := "", 8000, 1
+	switch pt {
+	case 0:
+		name = "PCMU"
+	case 3:
+		name = "GSM"
+	case 4:
+		name = "G723"
+	case 5:
+		name = "DVI4"
+	case 6:
+		name, rate = "DVI4", 16000
+	case 7:
+		name = "LPC"
+	case 8:
+		name = "PCMA"
+	case 9:
+		name = "G722"
+	case 10:
+		name, rate, channels = "L16", 44100, 2
+	case 11:
+		name, rate = "L16", 44100
+	case 12:
+		name = "QCELP"
+	case 13:
+		name = "CN"
+	case 15:
+		name = "G728"
+	case 18:
+		name = "G729"
+	}
+	return Codec{PT: pt, Name: name, Rate: rate, Channels: channels}, name != ""
+}
+
+// codecs lists the payload types of an audio line in its order. A dynamic number without a usable rtpmap is left out,
+// and so are 64-95, which cannot be told from RTCP (RFC 5761 §4).
+func codecs(m *pion.MediaDescription) ([]Codec, error) {
+	maps, params := formatAttributes(m)
+	var list []Codec
+	var seen [128]bool
+	for _, format := range m.MediaName.Formats {
+		n, err := strconv.ParseUint(format, 10, 7)
+		if err != nil {
+			return nil, fmt.Errorf("%w: payload type %q on the audio line", ErrBad, format)
+		}
+		pt := uint8(n)
+		if seen[pt] || pt >= 64 && pt < 96 || len(list) == maxCodecs {
+			continue
+		}
+		seen[pt] = true
+		c, ok := maps[pt]
+		if !ok {
+			c, ok = static(pt)
+		}
+		if ok {
+			c.Fmtp = params[pt]
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// formatAttributes collects a=rtpmap and a=fmtp by payload type.
+func formatAttributes(m *pion.MediaDescription) (map[uint8]Codec, map[uint8]string) {
+	maps, params := map[uint8]Codec{}, map[uint8]string{}
+	for _, a := range m.Attributes {
+		if a.Key != "rtpmap" && a.Key != "fmtp" {
+			continue
+		}
+		number, value, _ := strings.Cut(a.Value, " ")
+		n, err := strconv.ParseUint(number, 10, 7)
+		value = strings.TrimSpace(value)
+		if err != nil || !printable(value) {
+			continue
+		}
+		if a.Key == "fmtp" {
+			params[uint8(n)] = value
+		} else if c, ok := parseMap(value); ok {
+			c.PT = uint8(n)
+			maps[c.PT] = c
+		}
+	}
+	return maps, params
+}
+
+// parseMap reads "name/rate[/channels]" of an a=rtpmap.
+func parseMap(value string) (Codec, bool) {
+	parts := strings.Split(value, "/")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || len(parts[0]) > 64 || strings.Contains(parts[0], " ") {
+		return Codec{}, false
+	}
+	c := Codec{Name: parts[0], Channels: 1}
+	var err error
+	if c.Rate, err = strconv.Atoi(parts[1]); err != nil || c.Rate < 1000 || c.Rate > 384000 {
+		return Codec{}, false
+	}
+	if len(parts) == 3 {
+		if c.Channels, err = strconv.Atoi(parts[2]); err != nil || c.Channels < 1 || c.Channels > 255 {
+			return Codec{}, false
+		}
+	}
+	return c, true
+}
+
+// printable reports whether a value may be copied into our description.
+func printable(value string) bool {
+	if len(value) == 0 || len(value) > maxFmtp {
+		return false
+	}
+	for i := range len(value) {
+		if value[i] < 0x20 || value[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,111 @@
+package sdp
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	pion "github.com/pion/sdp/v3"
+)
+
+// Writer writes our descriptions towards one side. They share a session id, and their version goes up by one whenever
+// the content differs from the one before, never otherwise (RFC 3264 §8).
+type Writer struct {
+	ID uint64 // session id, random; must fit into 63 bits
+
+	version uint64
+	last    []byte
+}
+
+// Write gives d as a body. The same content gives the same bytes.
+func (w *Writer) Write(d *Description) ([]byte, error) {
+	body, err := marshal(w.ID, w.version, d)
+	if err != nil {
+		return nil, err
+	}
+	if w.last != nil && !bytes.Equal(body, w.last) {
+		w.version++
+		if body, err = marshal(w.ID, w.version, d); err != nil {
+			return nil, err
+		}
+	}
+	w.last = body
+	return body, nil
+}
+
+// marshal builds the whole body.
+func marshal(id, version uint64, d *Description) ([]byte, error) {
+	kind := addressType(d.Addr.Addr())
+	s := pion.SessionDescription{
+		Origin: pion.Origin{
+			Username: "-", SessionID: id, SessionVersion: version,
+			NetworkType: "IN", AddressType: kind, UnicastAddress: d.Addr.Addr().String(),
+		},
+		SessionName: "-",
+		ConnectionInformation: &pion.ConnectionInformation{
+			NetworkType: "IN", AddressType: kind, Address: &pion.Address{Address: d.Addr.Addr().String()},
+		},
+		TimeDescriptions: []pion.TimeDescription{{}},
+	}
+	for i, line := range d.Lines {
+		m := declined(line)
+		if i == d.Audio {
+			m = audio(line, d)
+		}
+		s.MediaDescriptions = append(s.MediaDescriptions, m)
+	}
+	body, err := s.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("write session description: %w", err)
+	}
+	return body, nil
+}
+
+// declined is a line refused in place: as it was, with port 0 (RFC 3264 §6).
+func declined(line Line) *pion.MediaDescription {
+	return &pion.MediaDescription{MediaName: pion.MediaName{
+		Media: line.Media, Protos: strings.Split(line.Proto, "/"), Formats: line.Formats,
+	}}
+}
+
+// audio is the line of our stream.
+func audio(line Line, d *Description) *pion.MediaDescription {
+	m := declined(line)
+	m.MediaName.Port.Value = int(d.Addr.Port())
+	m.MediaName.Formats = nil
+	for _, c := range d.Codecs {
+		number := strconv.Itoa(int(c.PT))
+		m.MediaName.Formats = append(m.MediaName.Formats, number)
+		value := number + " " + c.Name + "/" + strconv.Itoa(c.Rate)
+		if c.Channels > 1 {
+			value += "/" + strconv.Itoa(c.Channels)
+		}
+		m.WithValueAttribute("rtpmap", value)
+		if c.Fmtp != "" {
+			m.WithValueAttribute("fmtp", number+" "+c.Fmtp)
+		}
+	}
+	if d.Ptime > 0 {
+		m.WithValueAttribute("ptime", strconv.Itoa(d.Ptime))
+	}
+	if d.MaxPtime > 0 {
+		m.WithValueAttribute("maxptime", strconv.Itoa(d.MaxPtime))
+	}
+	if d.RTCP.IsValid() {
+		m.WithValueAttribute("rtcp", strconv.Itoa(int(d.RTCP.Port())))
+	}
+	if d.Mux {
+		m.WithPropertyAttribute("rtcp-mux")
+	}
+	return m.WithPropertyAttribute(d.Direction.String())
+}
+
+// addressType is the addrtype of o= and c=.
+func addressType(a netip.Addr) string {
+	if a.Is4() {
+		return "IP4"
+	}
+	return "IP6"
+}

@@ -1,0 +1,183 @@
+package rtp
+
+import "time"
+
+// Stats is what a session has seen, by the side that the packets came from.
+type Stats struct {
+	Trunk, Device SideStats
+}
+
+// Of gives the statistics of one side.
+func (s Stats) Of(side Side) SideStats {
+	if side == Trunk {
+		return s.Trunk
+	}
+	return s.Device
+}
+
+// SideStats counts the RTP packets that came from one side (RFC 3550 appendix A). Accepted ones are in Packets, whether
+// they could be passed on or not; Dropped and Invalid ones are in nothing else.
+type SideStats struct {
+	Packets    uint64 // accepted from the peer
+	Bytes      uint64 // of those, with their RTP headers
+	Lost       uint64 // missing by sequence number
+	Reordered  uint64 // came after a later one
+	Duplicates uint64 // came twice
+	Dropped    uint64 // from a stranger, or from a source not yet latched (RTP and RTCP)
+	Invalid    uint64 // neither RTP of an agreed payload type nor RTCP: STUN, garbage
+	Held       uint64 // accepted, but not passed on: before Connect, or the other side on hold
+
+	JitterMS float64 // interarrival jitter, milliseconds
+	RTTMS    float64 // round trip to the peer by its last RTCP report, milliseconds; 0 if it gave none
+
+	FarLost         uint32  // packets that the peer says it missed, by its last RTCP report
+	FarLossFraction float64 // share missed between its last two reports, 0 to 1
+
+	FirstPacket time.Time // zero if none came
+	LastPacket  time.Time
+}
+
+// Limits of RFC 3550 A.1.
+const (
+	maxDropout  = 3000 // a gap up to here is loss; 3000 packets are a minute of speech
+	maxMisorder = 100  // a packet this late is still the same stream; 100 packets are two seconds
+)
+
+// reception is what RFC 3550 keeps of a stream of RTP packets. It is part of path and guarded with it.
+type reception struct {
+	packets, bytes         uint64
+	reordered, duplicates  uint64
+	dropped, invalid, held uint64
+	first, last            moment // of accepted packets; valid if packets > 0
+	lostBefore             uint64 // by sources before the present one
+	ssrc                   uint32
+	started                bool
+	base, highest          uint32 // extended sequence numbers of the present source
+	bad                    uint32 // the number that would confirm a jump, noBad if none
+	unique                 uint32 // packets of the present source without duplicates
+	seen                   uint64 // bit i: highest-i came
+	transit                uint32 // arrival less timestamp of the last packet, in units of rate
+	timed                  bool   // transit is known
+	jitter                 uint32 // in units of rate, times 16 (A.8)
+	rate                   uint32 // Hz, of the last speech codec
+	rtt                    time.Duration
+	farLost                uint32
+	farFraction            uint8 // in 1/256
+
+}
+
+const noBad = 1 << 16 // no sequence number
+
+// update counts an accepted packet. Events repeat their timestamp, so they say nothing about jitter.
+func (r *reception) update(h header, format *format, size int, now moment) {
+	if r.packets == 0 {
+		r.first = now
+	}
+	r.packets++
+	r.bytes += uint64(size)
+	r.last = now
+	if !r.started || h.ssrc != r.ssrc {
+		r.restart(h.ssrc, h.seq)
+	} else if !r.sequence(h.seq) {
+		return
+	}
+	if !format.event {
+		r.time(h.timestamp, format.rate, now)
+	}
+}
+
+// restart begins a new source, or the old one anew after a jump. What the former lost stays counted.
+func (r *reception) restart(ssrc uint32, seq uint16) {
+	r.lostBefore += r.lostNow()
+	r.started, r.ssrc = true, ssrc
+	r.base, r.highest = uint32(seq), uint32(seq)
+	r.bad, r.unique, r.seen, r.timed = noBad, 1, 1, false
+}
+
+// sequence is RFC 3550 A.1; it reports whether the packet is the newest of its stream.
+func (r *reception) sequence(seq uint16) bool {
+	ahead := seq - uint16(r.highest)
+	behind := -ahead
+	switch {
+	case ahead == 0:
+		r.duplicates++
+		return false
+	case ahead < maxDropout:
+		r.highest += uint32(ahead)
+		r.seen = r.seen<<ahead | 1 // a shift of 64 or more gives 0
+		r.unique++
+		r.bad = noBad
+		return true
+	case behind <= maxMisorder:
+		r.late(behind)
+		return false
+	case uint32(seq) == r.bad: // two in a row: the sender began anew without saying so
+		r.restart(r.ssrc, seq)
+		return true
+	}
+	r.bad = uint32(seq + 1)
+	return false
+}
+
+// late counts a packet that is behind the highest one. One from before the first packet counts as late, not as found
+// again: nobody missed it.
+func (r *reception) late(behind uint16) {
+	bit := uint64(1) << behind // 0 for 64 and more: too old to tell
+	if r.seen&bit != 0 {
+		r.duplicates++
+		return
+	}
+	r.seen |= bit
+	r.reordered++
+	if r.highest-uint32(behind) >= r.base && r.highest >= uint32(behind) {
+		r.unique++
+	}
+}
+
+// time is RFC 3550 A.8.
+func (r *reception) time(timestamp, rate uint32, now moment) {
+	if rate != r.rate {
+		r.rate, r.timed, r.jitter = rate, false, 0
+	}
+	// Microseconds times rate stays below 2^63 for a century; only the low 32 bits matter.
+	arrival := uint32(uint64(now/time.Microsecond) * uint64(rate) / 1e6)
+	transit := arrival - timestamp
+	if r.timed {
+		d := int32(transit - r.transit)
+		if d < 0 {
+			d = -d
+		}
+		r.jitter += uint32(d) - (r.jitter+8)>>4
+	}
+	r.transit, r.timed = transit, true
+}
+
+// lostNow is what the present source has lost (A.3).
+func (r *reception) lostNow() uint64 {
+	if !r.started {
+		return 0
+	}
+	expected := r.highest - r.base + 1
+	if expected <= r.unique {
+		return 0
+	}
+	return uint64(expected - r.unique)
+}
+
+// stats gives the figures; at converts a moment.
+func (r *reception) stats(at func(moment) time.Time) SideStats {
+	s := SideStats{
+		Packets: r.packets, Bytes: r.bytes, Lost: r.lostBefore + r.lostNow(),
+		Reordered: r.reordered, Duplicates: r.duplicates,
+		Dropped: r.dropped, Invalid: r.invalid, Held: r.held,
+		RTTMS:   float64(r.rtt) / float64(time.Millisecond),
+		FarLost: r.farLost, FarLossFraction: float64(r.farFraction) / 256,
+	}
+	if r.rate > 0 {
+		s.JitterMS = float64(r.jitter) / 16 / float64(r.rate) * 1000
+	}
+	if r.packets > 0 {
+		s.FirstPacket, s.LastPacket = at(r.first), at(r.last)
+	}
+	return s
+}

@@ -1,0 +1,135 @@
+package rtp
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// cadence is a country's ringback tone: frequencies sounded together, and on/off times in milliseconds, repeated.
+type cadence struct {
+	hertz []float64
+	times []int
+}
+
+// tones are the ringback tones by country, after ITU-T E.180 supplement 2 (various tones used in national networks).
+func tones() map[string]cadence {
+	europe := cadence{[]float64{425}, []int{1000, 4000}} // ETSI TR 101 041-2, and most of the continent
+	america := cadence{[]float64{440, 480}, []int{2000, 4000}}
+	britain := cadence{[]float64{400, 450}, []int{400, 200, 400, 2000}}
+	return map[string]cadence{
+		"eu": europe,
+		"de": europe,
+		"it": europe,
+		"nl": europe,
+		"ch": europe,
+		"pl": europe,
+		"be": {[]float64{425}, []int{1000, 3000}},
+		"es": {[]float64{425}, []int{1500, 3000}},
+		"se": {[]float64{425}, []int{1000, 5000}},
+		"at": {[]float64{420}, []int{1000, 5000}},
+		"fr": {[]float64{440}, []int{1500, 3500}},
+		"us": america,
+		"ca": america,
+		"uk": britain,
+		"ie": britain,
+		"nz": britain,
+		"au": {[]float64{400, 425}, []int{400, 200, 400, 2000}},
+		"jp": {[]float64{384, 416}, []int{1000, 2000}}, // 400 Hz modulated with 16 Hz
+		"cn": {[]float64{450}, []int{1000, 4000}},
+	}
+}
+
+// ToneNames lists the countries of Config.Tone.
+func ToneNames() []string { return slices.Sorted(maps.Keys(tones())) }
+
+const (
+	sampleRate   = 8000                  // Hz, of G.711
+	frameTime    = 20 * time.Millisecond // of one packet
+	frameSamples = 160
+)
+
+// synthesize gives one period of a ringback tone.
+func (c cadence) synthesize() []int16 {
+	var samples []int16
+	for i, ms := range c.times {
+		n := ms * sampleRate / 1000
+		if i%2 == 1 {
+			samples = append(samples, make([]int16, n)...)
+			continue
+		}
+		for k := range n {
+			samples = append(samples, c.sample(k, n))
+		}
+	}
+	return samples
+}
+
+// sample is the k-th of a burst of n.
+func (c cadence) sample(k, n int) int16 {
+	// -13 dBm0 in all, a usual level for ringback; a full-scale sine is +3.14 dBm0 in G.711. The power is shared among
+	// the frequencies.
+	const ramp = sampleRate / 200 // 5 ms up and down, so that it does not click
+	level := 32767 * math.Pow(10, (-13-3.14)/20) / math.Sqrt(float64(len(c.hertz)))
+	level *= min(1, float64(k)/ramp, float64(n-1-k)/ramp)
+	sum := 0.0
+	for _, f := range c.hertz {
+		sum += math.Sin(2 * math.Pi * f * float64(k) / sampleRate)
+	}
+	return int16(level * sum)
+}
+
+// sound is what callers hear while they wait. It is encoded once for each codec and shared by all calls.
+type sound struct {
+	clips map[string]*clip // by codec, PCMU and PCMA
+}
+
+// clip is a sound in one codec, cut into packets' worth. It never changes.
+type clip struct {
+	data   []byte // a multiple of frameSamples
+	silent []bool // by frame: nothing to hear, and not sent
+}
+
+// frames is the number of packets in one round.
+func (c *clip) frames() int { return len(c.silent) }
+
+// frame is the payload of the i-th packet of a round.
+func (c *clip) frame(i int) []byte { return c.data[i*frameSamples : (i+1)*frameSamples] }
+
+// newSound prepares what the configuration says; nil for "none".
+func newSound(cfg Config) (*sound, error) {
+	if cfg.Ringback == "none" {
+		return nil, nil
+	}
+	var samples []int16
+	if name, ok := cfg.ringbackFile(); ok {
+		var err error
+		if samples, err = loadWAV(name); err != nil {
+			return nil, err
+		}
+	} else {
+		samples = tones()[cfg.Tone].synthesize()
+	}
+	return &sound{clips: map[string]*clip{
+		"PCMU": newClip(samples, encodeULaw),
+		"PCMA": newClip(samples, encodeALaw),
+	}}, nil
+}
+
+// newClip encodes samples. The last frame is filled up with silence.
+func newClip(samples []int16, encode func(int16) byte) *clip {
+	c := &clip{}
+	for len(samples) > 0 {
+		frame := make([]int16, frameSamples)
+		n := copy(frame, samples)
+		samples = samples[n:]
+		quiet := true
+		for _, s := range frame {
+			quiet = quiet && s == 0
+			c.data = append(c.data, encode(s))
+		}
+		c.silent = append(c.silent, quiet)
+	}
+	return c
+}

@@ -1,0 +1,139 @@
+package rtp
+
+import (
+	"fmt"
+	"time"
+)
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The events of a session.
+const (
+	FirstPacket EventKind = iota // the first packet of a side was accepted
+	Idle                         // no RTP from either side for the configured timeout, not on hold
+	NoMedia                      // no packet of a side was accepted in the 5 s after Connect
+)
+
+// String is the kind's name.
+func (k EventKind) String() string {
+	switch k {
+	case FirstPacket:
+		return "first packet"
+	case Idle:
+		return "idle"
+	}
+	return "no media"
+}
+
+// Event is what the owner of a call learns of its media.
+type Event struct {
+	Kind  EventKind
+	Side  Side      // of FirstPacket and NoMedia
+	At    time.Time // when it happened
+	Cause string    // of NoMedia: the likely one, for a person to read
+}
+
+const (
+	eventBuffer = 8               // two of each kind and side; more are only repeated Idles
+	firstWithin = 5 * time.Second // from Connect: then a side without packets is an event
+)
+
+// watch is the session's one timer, running from Connect on. It is guarded by the session's mu.
+type watch struct {
+	timer     *time.Timer
+	connected moment
+	resumed   moment // when the last hold ended
+	idleAt    uint64 // packets of both sides when Idle was last told
+	idle      bool
+}
+
+// Events tells what happens to the session's media. Nobody needs to listen; the channel is never closed.
+func (s *Session) Events() <-chan Event { return s.events }
+
+// tell passes an event on without ever waiting: the packet path calls it.
+func (s *Session) tell(e Event) {
+	select {
+	case s.events <- e:
+	default:
+		s.log.Debug("media event not taken", "event", e.Kind.String())
+	}
+}
+
+// startWatchLocked begins to watch over a connected session.
+func (s *Session) startWatchLocked() {
+	s.watch.connected = s.relay.now()
+	s.watch.timer = time.AfterFunc(min(firstWithin, s.relay.timeout), s.check)
+}
+
+// stopWatchLocked ends it.
+func (s *Session) stopWatchLocked() {
+	if s.watch.timer != nil {
+		s.watch.timer.Stop()
+	}
+}
+
+// check looks for silence and sets the timer for the next look.
+func (s *Session) check() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	now := s.relay.now()
+	if now-s.watch.connected >= firstWithin {
+		s.checkFirstLocked(Trunk, now)
+		s.checkFirstLocked(Device, now)
+	}
+	next := s.checkIdleLocked(now)
+	if early := s.watch.connected + firstWithin - now; early > 0 {
+		next = min(next, early)
+	}
+	s.watch.timer.Reset(next)
+}
+
+// checkFirstLocked tells once of a side that should have sent by now and has not, and opens its latch again.
+func (s *Session) checkFirstLocked(side Side, now moment) {
+	e := &s.path.ends[side]
+	if !e.sends || e.got.packets > 0 || e.silenceTold {
+		return
+	}
+	e.silenceTold = true
+	cause := s.causeLocked(side)
+	s.log.Warn("no sound from one side", "side", side.String(), "cause", cause)
+	s.tell(Event{Kind: NoMedia, Side: side, At: s.relay.at(now), Cause: cause})
+	e.latch.reopen()
+}
+
+// causeLocked is the likely reason for a side's silence.
+func (s *Session) causeLocked(side Side) string {
+	e, sock := &s.path.ends[side], &s.sockets[side]
+	ours := fmt.Sprintf("%v:%d", sock.address, sock.port)
+	switch {
+	case e.got.dropped > 0:
+		return fmt.Sprintf("%d packets came to %s, but not from %v as described, nor steadily enough from one other source to trust it",
+			e.got.dropped, ours, e.latch.signalled)
+	case e.got.invalid > 0:
+		return fmt.Sprintf("%d packets came to %s, but none was RTP of an agreed payload type", e.got.invalid, ours)
+	}
+	return fmt.Sprintf("nothing has come to %s: a firewall or NAT stops it, or our external address is not the one in our SDP", ours)
+}
+
+// checkIdleLocked tells of a call in which nobody sends, and says when to look again. After an Idle it waits for
+// packets before it tells of another.
+func (s *Session) checkIdleLocked(now moment) time.Duration {
+	if s.path.onHold() {
+		return s.relay.timeout
+	}
+	t, d := &s.path.ends[Trunk].got, &s.path.ends[Device].got
+	packets := t.packets + d.packets
+	last := max(s.watch.connected, s.watch.resumed, t.last, d.last)
+	if left := last + s.relay.timeout - now; left > 0 {
+		return left
+	}
+	if !s.watch.idle || s.watch.idleAt != packets {
+		s.watch.idle, s.watch.idleAt = true, packets
+		s.tell(Event{Kind: Idle, At: s.relay.at(now)})
+	}
+	return s.relay.timeout
+}
