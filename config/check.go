@@ -1,0 +1,171 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"reveille/bridge"
+	"reveille/sip"
+)
+
+// validate asks each package about its section, then checks what no section can know alone.
+func (c *Config) validate(main *document, origins []origin) {
+	under := func(section string) func(path, problem string) {
+		return func(path, problem string) { main.report(join(section, path), problem) }
+	}
+	c.SIP.Validate(under("sip"))
+	sip.ValidateTrunks(c.Trunks, under("trunks"))
+	c.Calls.Validate(under("calls"))
+	c.Push.Validate(under("push"))
+	c.Media.Validate(under("media"))
+	bridge.ValidateExtensions(c.Extensions, byOrigin(main, origins))
+
+	c.validateNode(main.report)
+	c.HTTP.validate(under("http"))
+	if c.Location.Engine != "embedded" {
+		main.report("location.engine", fmt.Sprintf("%q is no engine; use embedded", c.Location.Engine))
+	}
+	c.validateSockets(main)
+}
+
+// report records a fault that validation found, unless reading the key had failed already.
+func (d *document) report(path, problem string) {
+	if !d.faulty(path) {
+		d.note(d.line(path), path, problem)
+	}
+}
+
+// byOrigin sends faults of the merged list of extensions to the files they were written in.
+func byOrigin(main *document, origins []origin) func(path, problem string) {
+	return func(path, problem string) {
+		index, rest, _ := strings.Cut(strings.TrimPrefix(path, "["), "]")
+		i, err := strconv.Atoi(index)
+		if err != nil || i >= len(origins) {
+			main.report(join("extensions", path), problem)
+			return
+		}
+		origins[i].doc.report(origins[i].path+rest, problem)
+	}
+}
+
+// validateOrigins reports extensions that two files have; of those in one file bridge tells.
+func (c *Config) validateOrigins(origins []origin) {
+	first := map[string]origin{}
+	for i, e := range c.Extensions {
+		here := origins[i]
+		there, twice := first[e.Name]
+		if !twice {
+			first[e.Name] = here
+		} else if e.Name != "" && there.doc != here.doc {
+			path := there.path + ".name"
+			here.doc.fault(here.path+".name", fmt.Sprintf("extension %q is in %s:%d already; remove one", e.Name, there.doc.name, there.doc.line(path)))
+		}
+	}
+}
+
+// maxDrain bounds drain_timeout: whoever stops a service does not wait longer than an hour for its last call.
+const maxDrain = time.Hour
+
+func (c *Config) validateNode(report func(path, problem string)) {
+	if len(c.Node) > 64 || strings.ContainsFunc(c.Node, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		report("node", "no name of a node; use up to 64 letters, digits, dots and hyphens, or \"\" for the host name")
+	}
+	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrain {
+		report("drain_timeout", fmt.Sprintf("%s is out of range; use a duration from 0s to %s", c.DrainTimeout, maxDrain))
+	}
+}
+
+// minToken keeps a bearer token from being guessed: 16 characters of rand.Text carry 80 bits.
+const minToken = 16
+
+func (h HTTPConfig) validate(report func(path, problem string)) {
+	if h.Listen == "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(h.Listen)
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n > 65535 {
+		report("listen", fmt.Sprintf("%s is no address to listen on; write HOST:PORT such as 127.0.0.1:8060", quote(h.Listen)))
+		return
+	}
+	if !isLoopback(host) && h.Token == "" {
+		report("listen", fmt.Sprintf("%s can be reached from other machines, and there is no token; set http.token_file, or listen on 127.0.0.1:%s", quote(h.Listen), port))
+	}
+	if h.Token != "" && len(h.Token) < minToken {
+		report("token", fmt.Sprintf("the token is too short; use at least %d characters, such as the output of: openssl rand -hex 16", minToken))
+	}
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// socket is one address the configuration binds.
+type socket struct {
+	path   string // where it was configured
+	stream bool   // TCP; else UDP
+	host   string
+	port   string
+}
+
+// validateSockets reports addresses that cannot both be bound.
+func (c *Config) validateSockets(main *document) {
+	var bound []socket
+	for i, text := range c.SIP.Listen {
+		network, addr, err := sip.ParseListen(text)
+		if err != nil {
+			continue // told by sip
+		}
+		host, port, _ := net.SplitHostPort(addr)
+		bound = append(bound, socket{fmt.Sprintf("sip.listen[%d]", i), network != "udp", host, port})
+	}
+	if host, port, err := net.SplitHostPort(c.HTTP.Listen); err == nil {
+		bound = append(bound, socket{"http.listen", true, host, port})
+	}
+	c.validateMediaPorts(bound, main)
+	for i, later := range bound {
+		for _, earlier := range bound[:i] {
+			if later.collides(earlier) {
+				main.report(later.path, fmt.Sprintf("port %s is taken by %s already; choose another port or address", later.port, earlier.path))
+			}
+		}
+	}
+}
+
+// validateMediaPorts reports SIP over UDP in the range of media.ports, at whichever of the two is written.
+func (c *Config) validateMediaPorts(bound []socket, main *document) {
+	lo, hi, _ := strings.Cut(c.Media.Ports, "-")
+	first, errFirst := strconv.Atoi(strings.TrimSpace(lo))
+	last, errLast := strconv.Atoi(strings.TrimSpace(hi))
+	if errFirst != nil || errLast != nil {
+		return // told by rtp
+	}
+	for _, s := range bound {
+		port, err := strconv.Atoi(s.port)
+		if err != nil || s.stream || port < first || port > last {
+			continue
+		}
+		if _, written := main.lines["media.ports"]; written {
+			main.report("media.ports", fmt.Sprintf("the range holds port %d of %s; move one of the two", port, s.path))
+		} else {
+			main.report(s.path, fmt.Sprintf("port %d is in the range of media.ports (%s); move one of the two", port, c.Media.Ports))
+		}
+	}
+}
+
+func (s socket) collides(other socket) bool {
+	if s.stream != other.stream || s.port != other.port || s.port == "0" {
+		return false
+	}
+	return s.host == other.host || wildcard(s.host) || wildcard(other.host)
+}
+
+// wildcard holds for addresses that stand for all of a machine's; [::] takes IPv4 as well.
+func wildcard(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
