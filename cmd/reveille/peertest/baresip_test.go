@@ -108,9 +108,7 @@ func (p *phone) account() string {
 func (p *phone) command(t testing.TB, name string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"command": name, "token": name})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c := dial(t, p.control)
 	defer c.Close()
 	if _, err := fmt.Fprintf(c, "%d:%s,", len(body), body); err != nil { // a netstring
@@ -179,8 +177,6 @@ func (p *phone) recording(t testing.TB) []int16 {
 		t.Fatalf("the phone has written %d recordings, want 1 (%v)", len(found), err)
 	}
 	heard, err := readWAV(found[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return heard
 }

@@ -46,9 +46,7 @@ func (k *pbx) start(t testing.TB) *pbx {
 func (k *pbx) ready(t testing.TB) {
 	t.Helper()
 	conn, err := net.Dial("udp", k.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	me, answer := conn.LocalAddr(), make([]byte, 2048)
 	waitUntil(t, "Kamailio to answer OPTIONS", func() bool {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -195,6 +197,14 @@ func (p *process) clean(t testing.TB) {
 	}
 }
 
+// must ends the test on an error of its own doing.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // attach prints a file of a peer into the test's log if the test failed.
 func attach(t testing.TB, path string) {
 	t.Cleanup(func() {
@@ -204,11 +214,21 @@ func attach(t testing.TB, path string) {
 	})
 }
 
-// freePort returns a port that is free for TCP and UDP on the address, as are the n-1 ports after it.
+// nextPort is process-wide because ports are: what one test was given and has not bound yet, no other may get. It
+// starts anywhere, so that two runs at once seldom meet, and stays below the ports that Linux gives out by itself.
+var nextPort = func() *atomic.Int32 {
+	var n atomic.Int32
+	n.Store(rand.Int32N(10000) * 2)
+	return &n
+}()
+
+// freePort returns an even port that is free for TCP and UDP on the address, as are the n-1 ports after it.
 func freePort(t testing.TB, ip string, n int) int {
 	t.Helper()
-	for range 100 {
-		if port, ok := tryPorts(ip, n); ok {
+	for range 1000 {
+		step := int32(n + n%2)
+		port := 10000 + int(nextPort.Add(step)-step)%20000
+		if allBindable(ip, port, n) {
 			return port
 		}
 	}
@@ -216,20 +236,13 @@ func freePort(t testing.TB, ip string, n int) int {
 	return 0
 }
 
-// tryPorts takes an even port of the kernel's choice and looks whether it and those after it can be bound.
-func tryPorts(ip string, n int) (int, bool) {
-	first, err := net.Listen("tcp", ip+":0")
-	if err != nil {
-		return 0, false
-	}
-	port := first.Addr().(*net.TCPAddr).Port &^ 1
-	first.Close()
+func allBindable(ip string, port, n int) bool {
 	for i := range n {
 		if !bindable(fmt.Sprintf("%s:%d", ip, port+i)) {
-			return 0, false
+			return false
 		}
 	}
-	return port, true
+	return true
 }
 
 func bindable(addr string) bool {

@@ -2,10 +2,13 @@ package peertest
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
 	"net/textproto"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +25,8 @@ func newInstance() string { return uuid.NewString() }
 // Contact. It is the app's first start, when it tells its push token; later it comes as baresip, with the same
 // +sip.instance.
 type registration struct {
-	Network, Registrar string // "tcp" or "udp"; host:port
+	Network, Registrar string // "tcp", "udp" or "tls"; host:port
+	CAFile             string // PEM that the registrar's certificate is checked with, for tls
 	User, Password     string
 	Instance           string // UUID
 	Push               string // ";pn-provider=…;pn-param=…;pn-prid=…", or ""
@@ -36,10 +40,7 @@ type registration struct {
 // do registers, answering the digest challenge, and returns the header of the 200. The flow stays open until close.
 func (r *registration) do(t testing.TB) textproto.MIMEHeader {
 	t.Helper()
-	conn, err := (&net.Dialer{LocalAddr: localAddr(r.Network)}).Dial(r.Network, r.Registrar)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := r.dial(t)
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	r.conn, r.reader, r.callID = conn, textproto.NewReader(bufio.NewReader(conn)), uuid.NewString()
@@ -57,11 +58,22 @@ func (r *registration) do(t testing.TB) textproto.MIMEHeader {
 // close drops the flow, as a phone does that iOS puts to sleep.
 func (r *registration) close() { r.conn.Close() }
 
-func localAddr(network string) net.Addr {
-	if network == "udp" {
-		return &net.UDPAddr{IP: net.ParseIP(phoneIP)}
+func (r *registration) dial(t testing.TB) net.Conn {
+	t.Helper()
+	network, from := "tcp", net.Addr(&net.TCPAddr{IP: net.ParseIP(phoneIP)})
+	if r.Network == "udp" {
+		network, from = "udp", &net.UDPAddr{IP: net.ParseIP(phoneIP)}
 	}
-	return &net.TCPAddr{IP: net.ParseIP(phoneIP)}
+	conn, err := (&net.Dialer{LocalAddr: from}).Dial(network, r.Registrar)
+	if err != nil || r.Network != "tls" {
+		must(t, err)
+		return conn
+	}
+	ca, err := os.ReadFile(r.CAFile)
+	must(t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: bridgeIP})
 }
 
 // authorization answers the first challenge that the digest library knows the algorithm of.

@@ -25,6 +25,7 @@ type carrier struct {
 	Audio    []byte // A-law that SIPp sends from the answer on
 
 	Echo       bool          // send back what is heard, in place of Audio
+	Ear        *ear          // hears in place of SIPp, which then sends no audio
 	Offerless  bool          // INVITE without SDP, the answer in the ACK
 	NoTrying   bool          // 100 may be missing
 	MayNotRing bool          // 180 may be missing
@@ -48,10 +49,14 @@ func (c *carrier) start(t testing.TB) *carrier {
 	c.messages = filepath.Join(dir, "messages.log")
 	c.Talk, c.Ring = cmpDuration(c.Talk, 4*time.Second), cmpDuration(c.Ring, 500*time.Millisecond)
 	c.write(t, dir)
+	media := port(t, carrierIP, 4)
+	if c.Ear != nil {
+		media = c.Ear.port()
+	}
 	args := []string{"-c", `exec "$@" >/dev/null`, "sipp", // its screens are of no use
 		program(t, "sipp"), c.To, "-sf", "scenario.xml", "-m", "1", "-nostdin", "-s", c.Number,
 		"-t", "u1", "-i", carrierIP, "-bind_local", "-p", port(t, carrierIP, 1), "-cp", port(t, bridgeIP, 1),
-		"-mi", carrierIP, "-mp", port(t, carrierIP, 4),
+		"-mi", carrierIP, "-mp", media,
 		"-timeout", "60", "-timeout_error", "-trace_msg", "-message_file", c.messages,
 		"-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
 		"-trace_screen", "-screen_file", filepath.Join(dir, "screen.log")}
@@ -71,13 +76,9 @@ func (c *carrier) write(t testing.TB, dir string) {
 	t.Helper()
 	list := template.FuncMap{"list": func(s ...string) []string { return s }}
 	text, err := template.New("").Funcs(list).ParseFS(scenarios, "scenarios/common.xml", "scenarios/"+c.Scenario+".xml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := os.Create(filepath.Join(dir, "scenario.xml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	if err := text.ExecuteTemplate(f, c.Scenario+".xml", c); err != nil {
 		t.Fatal(err)

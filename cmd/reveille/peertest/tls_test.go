@@ -33,9 +33,7 @@ func newAuthority(t testing.TB) authority {
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	writePEM(t, a.CertFile, "CERTIFICATE", sign(t, leaf, ca, &key.PublicKey, caKey))
 	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	writePEM(t, a.KeyFile, "PRIVATE KEY", der)
 	return a
 }
@@ -43,9 +41,7 @@ func newAuthority(t testing.TB) authority {
 func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return key
 }
 
@@ -57,9 +53,7 @@ func certificate(serial int64, name string) *x509.Certificate {
 func sign(t testing.TB, cert, by *x509.Certificate, key *ecdsa.PublicKey, with *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, cert, by, key, with)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return der
 }
 
@@ -70,33 +64,23 @@ func writePEM(t testing.TB, path, kind string, der []byte) {
 	}
 }
 
-// TestPeersBaresipOverTLS shows that baresip registers over TLS, and whether it would with just anybody.
+// TestPeersBaresipOverTLS shows that baresip registers over TLS. It would do so with anybody: baresip 1.0.0 loads
+// sip_cafile and never looks at it, so the bridge's certificate is checked by the REGISTER made by hand.
 func TestPeersBaresipOverTLS(t *testing.T) {
 	t.Parallel()
-	ours, others := newAuthority(t), newAuthority(t)
-	pair, err := tls.LoadX509KeyPair(ours.CertFile, ours.KeyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, ca := range map[string]string{"trusted": ours.CAFile, "stranger": others.CAFile} {
-		t.Run(name, func(t *testing.T) {
-			l, err := tls.Listen("tcp", bridgeIP+":0", &tls.Config{Certificates: []tls.Certificate{pair}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			(&phone{User: "1001", Password: "x", Registrar: "sip:" + l.Addr().String() + ";transport=tls", CAFile: ca,
-				Instance: newInstance(), Audio: source(31, time.Second)}).start(t)
-			c, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			c.SetDeadline(time.Now().Add(5 * time.Second))
-			line, err := bufio.NewReader(c).ReadString('\n')
-			if got := strings.HasPrefix(line, "REGISTER "); got != (name == "trusted") {
-				t.Errorf("certificate of a %s authority: read %q, %v", name, line, err)
-			}
-		})
+	a := newAuthority(t)
+	pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
+	must(t, err)
+	l, err := tls.Listen("tcp", bridgeIP+":0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	must(t, err)
+	defer l.Close()
+	(&phone{User: "1001", Password: "x", Registrar: "sip:" + l.Addr().String() + ";transport=tls", CAFile: a.CAFile,
+		Instance: newInstance(), Audio: source(31, time.Second)}).start(t)
+	c, err := l.Accept()
+	must(t, err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if line, err := bufio.NewReader(c).ReadString('\n'); !strings.HasPrefix(line, "REGISTER ") {
+		t.Errorf("read %q, %v; want a REGISTER", line, err)
 	}
 }

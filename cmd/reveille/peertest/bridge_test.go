@@ -1,0 +1,225 @@
+package peertest
+
+import (
+	"crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/template"
+	"time"
+
+	"reveille/push/pushtest"
+)
+
+// binDir is where the bridge is built once for all tests.
+var binDir = filepath.Join(os.TempDir(), fmt.Sprintf("reveille-peertest-%d", os.Getpid()))
+
+// buildBridge builds the program under test and returns its path.
+var buildBridge = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binDir, "reveille")
+	args := append(append([]string{"build"}, buildFlags...), "-o", path, "reveille/cmd/reveille")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return path, nil
+})
+
+// parallel is how many calls are made at once. They spend their time in talk and not on a processor, so there can be
+// more of them than processors, which is Go's default.
+const parallel = 6
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", strconv.Itoa(parallel))
+	code := m.Run()
+	os.RemoveAll(binDir)
+	os.Exit(code)
+}
+
+//go:embed bridge.yml
+var bridgeConfig string
+
+// bridge is a running `reveille serve` with a push service, one trunk, one extension and one device.
+type bridge struct {
+	Registrar     string        // host:port of a PBX that it registers to, or ""
+	TrunkPassword string        // for that
+	WakeTimeout   time.Duration // default 20 s
+
+	Dir, SIP, TLS, HTTP       string // addresses are host:port
+	CarrierIP                 string
+	User, Password, Number    string // the extension
+	Bundle, TeamID, KeyID     string
+	KeyFile, Endpoint, PushCA string
+	FirstRTP, LastRTP         int
+	CA                        authority
+
+	token, instance string // the device's
+	apns            *pushtest.APNs
+	process         *process
+}
+
+// start brings up the push service and the bridge, and waits until the bridge says that it is ready.
+func (b *bridge) start(t testing.TB) *bridge {
+	t.Helper()
+	path, err := buildBridge()
+	must(t, err)
+	b.settings(t)
+	b.pushService(t)
+	file := filepath.Join(b.Dir, "reveille.yaml")
+	var text strings.Builder
+	must(t, template.Must(template.New("").Parse(bridgeConfig)).Execute(&text, b))
+	must(t, os.WriteFile(file, []byte(text.String()), 0o600))
+	b.process = start(t, "reveille", b.Dir, path, "serve", "-c", file)
+	attach(t, filepath.Join(b.Dir, "cdr.jsonl"))
+	b.ready(t)
+	return b
+}
+
+func (b *bridge) settings(t testing.TB) {
+	t.Helper()
+	b.Dir, b.CarrierIP, b.CA = t.TempDir(), carrierIP, newAuthority(t)
+	port := freePort(t, bridgeIP, 3)
+	b.SIP, b.TLS, b.HTTP = hostPort(bridgeIP, port), hostPort(bridgeIP, port+1), hostPort(bridgeIP, port+2)
+	b.FirstRTP = freePort(t, bridgeIP, 40)
+	b.LastRTP = b.FirstRTP + 39
+	b.User, b.Password, b.Number, b.Bundle = "1001", "correct-horse-battery", "+4930123456", "com.example.phone"
+	b.WakeTimeout = cmpDuration(b.WakeTimeout, 20*time.Second)
+	token := make([]byte, 32)
+	rand.Read(token)
+	b.token, b.instance = hex.EncodeToString(token), newInstance()
+}
+
+func (b *bridge) pushService(t testing.TB) {
+	t.Helper()
+	var err error
+	b.apns, err = pushtest.NewAPNs(pushtest.Options{})
+	must(t, err)
+	t.Cleanup(b.apns.Close)
+	b.Endpoint = b.apns.Endpoint()
+	b.PushCA, err = b.apns.CAFile(b.Dir)
+	must(t, err)
+	b.KeyFile, b.KeyID, b.TeamID, err = b.apns.NewKey(b.Dir)
+	must(t, err)
+	b.apns.AddToken(pushtest.Production, b.token, b.Bundle)
+}
+
+// ready asks /readyz, as a load balancer would.
+func (b *bridge) ready(t testing.TB) {
+	t.Helper()
+	waitUntil(t, "the bridge to be ready", func() bool {
+		select {
+		case <-b.process.done:
+			t.Fatalf("the bridge ended at once: %v", b.process.err)
+		default:
+		}
+		_, status := b.get(t, "/readyz")
+		return status == http.StatusOK
+	})
+}
+
+// get asks the bridge's HTTP listener; status 0 means that nobody listens.
+func (b *bridge) get(t testing.TB, path string) (string, int) {
+	t.Helper()
+	res, err := http.Get("http://" + b.HTTP + path)
+	if err != nil {
+		return "", 0
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	must(t, err)
+	return string(body), res.StatusCode
+}
+
+// metric returns a sample of /metrics, "" when there is none; labels is the text between the braces.
+func (b *bridge) metric(t testing.TB, name, labels string) string {
+	t.Helper()
+	text, _ := b.get(t, "/metrics")
+	re := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name+"{"+labels+"}") + ` (\S+)$`)
+	if m := re.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// install is the app's first start on the device: it registers with its push token, and is put to sleep. It returns
+// when the bridge has seen the flow close.
+func (b *bridge) install(t testing.TB, network string) {
+	t.Helper()
+	r := registration{Network: network, Registrar: b.SIP, CAFile: b.CA.CAFile, User: b.User, Password: b.Password,
+		Instance: b.instance, Push: fmt.Sprintf(";pn-provider=apns;pn-param=%s.%s.voip;pn-prid=%s", b.TeamID, b.Bundle, b.token)}
+	if network == "tls" {
+		r.Registrar = b.TLS
+	}
+	head := r.do(t)
+	if caps := strings.Join(head["Feature-Caps"], ","); !strings.Contains(caps, `+sip.pns="apns"`) {
+		t.Errorf("the 200 to REGISTER does not offer the push service (RFC 8599 §8): Feature-Caps %q", caps)
+	}
+	r.close()
+	waitUntil(t, "the binding to go with its flow", func() bool {
+		n := b.metric(t, "reveille_bindings", `transport="`+network+`"`)
+		return n == "0" || n == ""
+	})
+}
+
+// pushed waits for the push of a call.
+func (b *bridge) pushed(t testing.TB) pushtest.Push {
+	t.Helper()
+	select {
+	case p := <-b.apns.Pushes():
+		return p
+	case <-time.After(10 * time.Second):
+		t.Fatal("no push came within 10 s")
+		return pushtest.Push{}
+	}
+}
+
+// wake is what iOS does on a push: it starts the app, which registers.
+func (b *bridge) wake(t testing.TB, network string, p *phone) *phone {
+	t.Helper()
+	p.User, p.Password, p.Instance, p.CAFile = b.User, b.Password, b.instance, b.CA.CAFile
+	p.Registrar = "sip:" + b.SIP + ";transport=" + network
+	if network == "tls" {
+		p.Registrar = "sip:" + b.TLS + ";transport=tls"
+	}
+	return p.start(t)
+}
+
+// record waits for the record of the call, and returns it. It is the only one.
+func (b *bridge) record(t testing.TB) map[string]any {
+	t.Helper()
+	var text []byte
+	waitUntil(t, "the call's record", func() bool {
+		text, _ = os.ReadFile(filepath.Join(b.Dir, "cdr.jsonl"))
+		return strings.HasSuffix(string(text), "\n")
+	})
+	var record map[string]any
+	if err := json.Unmarshal(text, &record); err != nil { // it fails on a second line too
+		t.Fatalf("want one record, one JSON object: %v\n%s", err, text)
+	}
+	return record
+}
+
+// stop drains the bridge, which must end well: with code 0, and without having printed a secret.
+func (b *bridge) stop(t testing.TB) {
+	t.Helper()
+	if code := b.process.stop(t); code != 0 {
+		t.Errorf("the bridge ended with code %d on SIGTERM, want 0", code)
+	}
+	for what, secret := range map[string]string{"push token": b.token, "password": b.Password} {
+		if strings.Contains(b.process.output(), secret) {
+			t.Errorf("the bridge printed the %s", what)
+		}
+	}
+}
