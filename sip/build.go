@@ -52,11 +52,27 @@ func buildRequestLine(start string) (sipgo.Message, error) {
 	if strings.ContainsAny(parts[1], "<>\"\t") {
 		return nil, bad("Bad Request-URI")
 	}
+	if unknownScheme(parts[1]) {
+		return nil, &badMessage{416, "Unsupported URI Scheme"}
+	}
 	var uri sipgo.Uri
 	if err := sipgo.ParseUri(parts[1], &uri); err != nil || uri.Wildcard {
 		return nil, bad("Bad Request-URI")
 	}
 	return sipgo.NewRequest(sipgo.RequestMethod(parts[0]), uri), nil
+}
+
+// unknownScheme reports a well-formed URI of a scheme that is none of SIP's.
+func unknownScheme(uri string) bool {
+	scheme, _, ok := strings.Cut(uri, ":")
+	if !ok || !isToken(scheme) {
+		return false
+	}
+	switch strings.ToLower(scheme) {
+	case "sip", "sips", "tel":
+		return false
+	}
+	return true
 }
 
 func buildStatusLine(start string) (sipgo.Message, error) {

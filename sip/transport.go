@@ -238,7 +238,8 @@ func (t *transport) close() {
 		l.Close()
 	}
 	for _, f := range t.streams {
-		f.close()
+		// TLS says goodbye, which a peer that does not read can hold up for 5 s.
+		t.running.Go(f.close)
 	}
 	t.mu.Unlock()
 	t.running.Wait()

@@ -19,7 +19,7 @@ import (
 // Limits on a message; sizes are in sip.limits.
 const (
 	maxHeaders = 100
-	maxVias    = 10
+	maxVias    = 70 // more hops than the usual Max-Forwards allows
 )
 
 var (
@@ -58,18 +58,20 @@ type rawHeader struct{ name, value string }
 // parseDatagram reads the one message of a datagram. What follows the body is
 // ignored (RFC 3261 §18.3). The rawMessage is nil if nothing can be answered.
 func parseDatagram(data []byte, maxHead int) (sipgo.Message, *rawMessage, error) {
-	i := bytes.Index(data, []byte("\r\n\r\n"))
-	if i < 0 {
-		return nil, nil, errNoHead
+	head, body, ok := bytes.Cut(data, []byte("\r\n\r\n"))
+	if !ok {
+		// The end of the datagram stands in for the empty line.
+		if head, ok = bytes.CutSuffix(data, []byte("\r\n")); !ok {
+			return nil, nil, errNoHead
+		}
 	}
-	if i > maxHead {
+	if len(head) > maxHead {
 		return nil, nil, errHeadTooBig
 	}
-	raw, err := cutHead(string(data[:i+2]))
+	raw, err := cutHead(string(head) + "\r\n")
 	if err != nil {
 		return nil, nil, err
 	}
-	body := data[i+4:]
 	length, err := raw.contentLength()
 	switch {
 	case err != nil && raw.has("Content-Length"):
