@@ -167,8 +167,8 @@ func tagOf(to *sipgo.ToHeader) string {
 // reasonOf reads the Reason header; SIP wins over Q.850 where both are there.
 func reasonOf(m sipgo.Message) Reason {
 	var found Reason
-	for _, h := range m.GetHeaders("Reason") {
-		r := ParseReason(h.Value())
+	for _, value := range headerList(m, "Reason") {
+		r := ParseReason(value)
 		if found.IsZero() || r.Protocol == "SIP" {
 			found = r
 		}

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"net/netip"
+	"strings"
 
 	sipgo "github.com/emiago/sipgo/sip"
 )
@@ -56,12 +57,9 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 func dialledBy(req *sipgo.Request) []string {
 	var out []string
 	add := func(u sipgo.Uri) {
-		n := stripNumber(u.User)
-		if u.Scheme == "tel" {
-			n = handleOf(u)
-		}
+		n, _, _ := strings.Cut(handleOf(u), "@")
 		if n != "" && (len(out) == 0 || out[0] != n) {
-			out = append(out, SanitiseText(n, 128))
+			out = append(out, n)
 		}
 	}
 	add(req.Recipient)

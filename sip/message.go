@@ -105,11 +105,9 @@ func unacceptable(req *sipgo.Request) int {
 // required lists the option tags that the request requires; we know none yet.
 func required(req *sipgo.Request) []string {
 	var tags []string
-	for _, h := range req.GetHeaders("Require") {
-		for _, tag := range strings.Split(h.Value(), ",") {
-			if tag = SanitiseToken(strings.TrimSpace(tag), 64); tag != "" {
-				tags = append(tags, tag)
-			}
+	for _, tag := range headerList(req, "Require") {
+		if tag = SanitiseToken(tag, 64); tag != "" {
+			tags = append(tags, tag)
 		}
 	}
 	return tags

@@ -37,54 +37,31 @@ func (r Reason) String() string {
 	}
 	s := r.Protocol + ";cause=" + strconv.Itoa(r.Cause)
 	if r.Text != "" {
-		s += `;text="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(SanitiseText(r.Text, 64)) + `"`
+		s += ";text=" + Quote(SanitiseText(r.Text, maxCallerName))
 	}
 	return s
 }
 
-// ParseReason reads the first value of a Reason header; the zero Reason if it
+// ParseReason reads one value of a Reason header; the zero Reason if it
 // cannot be read.
 func ParseReason(value string) Reason {
-	proto, params, _ := strings.Cut(value, ";")
-	r := Reason{Protocol: strings.ToUpper(strings.TrimSpace(proto))}
-	if r.Protocol != "SIP" && r.Protocol != "Q.850" {
+	pieces, ok := splitOutside(value, ';')
+	r := Reason{Protocol: strings.ToUpper(strings.TrimSpace(pieces[0]))}
+	if !ok || r.Protocol != "SIP" && r.Protocol != "Q.850" {
 		return Reason{}
 	}
-	for _, p := range splitParams(params) {
-		key, val, _ := strings.Cut(p, "=")
-		switch strings.ToLower(strings.TrimSpace(key)) {
-		case "cause":
-			cause, err := strconv.Atoi(strings.TrimSpace(val))
-			if err != nil || cause < 0 || cause > 699 {
-				return Reason{}
-			}
-			r.Cause = cause
-		case "text":
-			r.Text = SanitiseText(unescapeQuoted(strings.TrimSpace(val)), 64)
+	params, err := parseParams(pieces[1:])
+	if err != nil {
+		return Reason{}
+	}
+	if cause, ok := paramOf(params, "cause"); ok {
+		if r.Cause, err = strconv.Atoi(cause); err != nil || r.Cause < 0 || r.Cause > 699 {
+			return Reason{}
 		}
 	}
+	text, _ := paramOf(params, "text")
+	r.Text = SanitiseText(text, maxCallerName)
 	return r
-}
-
-// splitParams cuts at semicolons that stand outside quotes, and ends at the
-// first comma outside quotes (the next header value).
-func splitParams(s string) []string {
-	var out []string
-	start, quoted := 0, false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && quoted:
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ';' && !quoted:
-			out = append(out, s[start:i])
-			start = i + 1
-		case s[i] == ',' && !quoted:
-			return append(out, s[start:i])
-		}
-	}
-	return append(out, s[start:])
 }
 
 // Refused is a final answer of 300 or more to an INVITE. It is an error so
