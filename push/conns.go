@@ -24,6 +24,7 @@ const (
 	dialTimeout  = 5 * time.Second
 	redialFirst  = 500 * time.Millisecond
 	redialMost   = 30 * time.Second
+	logEvery     = 20              // failed dials in a row: every tenth minute
 	dialsAtOnce  = 3               // by one request, on connections that are lost as soon as made
 	replaceEvery = 2 * time.Second // a host that drops or fails everything is not redialled more often
 	replaceBurst = 4               // than this, beyond a burst: Apple takes that for an attack
@@ -125,7 +126,7 @@ func (p *connPool) warm() {
 }
 
 func (p *connPool) keepWarm() {
-	wait := redialFirst
+	wait, failed := redialFirst, 0
 	var lost bucket
 	for {
 		made, err := p.complete(&lost)
@@ -134,13 +135,18 @@ func (p *connPool) keepWarm() {
 		case p.ctx.Err() != nil:
 			return
 		case err != nil:
-			p.log.Warn("no connection to the push service", "host", p.addr, "err", err, "retry_in", wait)
+			if failed++; failed%logEvery == 1 {
+				p.log.Warn("no connection to the push service", "host", p.addr, "err", err, "failed", failed)
+			}
 			pause = time.After(wait + rand.N(wait/4))
 			wait = min(2*wait, redialMost)
 		case !made:
 			pause = time.After(replaceEvery)
 		default:
-			wait = redialFirst
+			if failed > 0 {
+				p.log.Info("connected to the push service again", "host", p.addr, "failed", failed)
+			}
+			wait, failed = redialFirst, 0
 		}
 		if !p.await(pause) {
 			return

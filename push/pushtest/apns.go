@@ -50,12 +50,13 @@ type Push struct {
 
 // Counts is what a service has seen so far.
 type Counts struct {
-	Connections int
-	Requests    int            // complete requests
-	Accepted    int            // answered 200, or accepted and then cut off
-	Answers     map[string]int // by reason, scripted ones too
-	Pings       int
-	Bearers     int // different provider tokens
+	Connections   int
+	Requests      int            // complete requests
+	Accepted      int            // answered 200, or accepted and then cut off
+	Answers       map[string]int // by reason, scripted ones too
+	ByEnvironment map[string]int // complete requests
+	Pings         int
+	Bearers       int // different provider tokens
 }
 
 // APNs is the service. Make one with NewAPNs.
@@ -100,7 +101,7 @@ func NewAPNs(o Options) (*APNs, error) {
 		bearers: map[string]verified{},
 		tokens:  map[string]device{},
 		scripts: map[string][]Answer{},
-		counts:  Counts{Answers: map[string]int{}},
+		counts:  Counts{Answers: map[string]int{}, ByEnvironment: map[string]int{}},
 	}
 	lns := map[string]net.Listener{Production: o.Production, Sandbox: o.Sandbox}
 	names := map[string]string{Production: o.ProductionHost, Sandbox: o.SandboxHost}
@@ -175,7 +176,7 @@ func (a *APNs) Counts() Counts {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.counts
-	c.Answers = maps.Clone(c.Answers)
+	c.Answers, c.ByEnvironment = maps.Clone(c.Answers), maps.Clone(c.ByEnvironment)
 	c.Bearers = len(a.bearers)
 	return c
 }
@@ -267,6 +268,7 @@ func (a *APNs) script(token string) (Answer, bool) {
 func (a *APNs) count(r *request, accepted bool, reason string) {
 	a.mu.Lock()
 	a.counts.Requests++
+	a.counts.ByEnvironment[r.environment]++
 	if reason != "" {
 		a.counts.Answers[reason]++
 	}

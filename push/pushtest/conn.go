@@ -67,6 +67,7 @@ func (c *serverConn) serve() {
 		return
 	}
 	c.service.tasks.Go(c.writeLoop)
+	defer io.Copy(io.Discard, c.nc) // until writeLoop has closed it: a client in the middle of a write must not hang
 	defer c.end()
 	c.write(func() error {
 		return c.fr.WriteSettings(
