@@ -194,10 +194,10 @@ func (s *Session) SetAnswer(side Side, body []byte) error {
 
 // Reoffer takes the offer of a side's re-INVITE or UPDATE and answers it here, without asking the other side: the
 // direction is mirrored, a new address followed, the latch opened. The codecs stay within what the other side has
-// agreed to. With a nil body (a re-INVITE without offer) it gives our own offer, to be completed by ReofferAnswer.
+// agreed to. With an empty body (a re-INVITE without offer) it gives our own offer, to be completed by ReofferAnswer.
 // After an error nothing has changed.
 func (s *Session) Reoffer(side Side, body []byte) ([]byte, error) {
-	if body == nil {
+	if len(body) == 0 {
 		return s.reofferOurs(side)
 	}
 	d, err := s.parse(side, body)

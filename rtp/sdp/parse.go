@@ -133,8 +133,6 @@ func (d *Description) address(s *pion.SessionDescription, m *pion.MediaDescripti
 	d.Addr = netip.AddrPortFrom(addr, port)
 	_, d.Mux = m.Attribute("rtcp-mux")
 	switch value, ok := m.Attribute("rtcp"); {
-	case d.Mux:
-		d.RTCP = d.Addr
 	case ok:
 		d.RTCP, err = parseRTCP(value, addr)
 	case port < 65535: // RFC 3550 §11: the next higher port

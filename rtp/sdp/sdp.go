@@ -53,7 +53,7 @@ type Description struct {
 	Audio int    // index in Lines of the audio stream that is described by the fields below
 
 	Addr      netip.AddrPort // where the describer wants RTP; the address is unspecified for an RFC 2543 hold (c=0.0.0.0)
-	RTCP      netip.AddrPort // where it wants RTCP; equal to Addr with Mux, invalid if it has none
+	RTCP      netip.AddrPort // where it wants RTCP unless both sides have rtcp-mux; invalid if nowhere
 	Mux       bool           // a=rtcp-mux
 	Direction Direction      // as the describer sees it; c=0.0.0.0 is already taken into account
 	Codecs    []Codec        // in order of preference, telephone-event and comfort noise among them

@@ -50,7 +50,7 @@ func TestParseChoosesLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Audio != 3 || d.Addr != netip.MustParseAddrPort("[2001:db8::1]:7000") || d.RTCP != d.Addr || !d.Mux || d.Direction != Inactive {
+	if d.Audio != 3 || d.Addr != netip.MustParseAddrPort("[2001:db8::1]:7000") || d.RTCP.Port() != 7001 || !d.Mux || d.Direction != Inactive {
 		t.Errorf("%+v", d)
 	}
 }
