@@ -52,6 +52,9 @@ func (l *Service) touch(a *account, u Update, c Contact, now time.Time) *flush {
 	changed := r.Instance != c.Instance || r.UserAgent != u.UserAgent
 	r.Instance, r.UserAgent, r.Seen = c.Instance, u.UserAgent, now
 	l.schedule(&r.alarm, now.Add(l.lifetime))
+	if c.NoPush && !r.Target.IsZero() {
+		return l.untarget(r)
+	}
 	moved := l.retarget(r, c.Target, now)
 	switch {
 	case r.Target.IsZero():
@@ -103,12 +106,17 @@ func (l *Service) dropTarget(a *account, id string) *flush {
 	}
 	var durable *flush
 	if !r.Target.IsZero() {
-		delete(l.tokens, r.Target.token())
-		r.Target = Target{}
-		durable = l.writer.dropDevice(r.key())
+		durable = l.untarget(r)
 	}
 	l.forgetIdle(a, id)
 	return durable
+}
+
+// untarget takes the target off a device that has one. mu is held.
+func (l *Service) untarget(r *deviceRecord) *flush {
+	delete(l.tokens, r.Target.token())
+	r.Target = Target{}
+	return l.writer.dropDevice(r.key())
 }
 
 // forgetIdle removes a device that has neither binding nor target. mu is held.

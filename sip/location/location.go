@@ -56,6 +56,7 @@ type Service struct {
 	closed   bool
 	accounts map[string]*account             // by AOR
 	flows    map[string]map[*record]struct{} // bindings by flow id
+	idle     func(flowID string)             // see OnIdleFlow
 	tokens   map[token]*deviceRecord         // one push token belongs to one device
 	tombs    map[TombstoneKey]*tombRecord
 	everyone map[*watcher]struct{} // who watches all AORs
@@ -79,6 +80,7 @@ type account struct {
 type record struct {
 	Binding
 	key     string
+	uriKey  string
 	visible bool
 	alarm   alarm
 }
@@ -227,13 +229,29 @@ func (l *Service) detach(r *record) {
 	l.unschedule(&r.alarm)
 	on := l.flows[r.FlowID]
 	delete(on, r)
-	if len(on) == 0 {
-		delete(l.flows, r.FlowID)
+	if len(on) > 0 {
+		return
 	}
+	delete(l.flows, r.FlowID)
+	if l.idle != nil {
+		l.idle(r.FlowID)
+	}
+}
+
+// OnIdleFlow has f called whenever the last binding of a flow has gone, so that
+// its keeper can forget it. f must not block nor call the Service.
+func (l *Service) OnIdleFlow(f func(flowID string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle = f
 }
 
 // attach enters a binding into every table, in place of one with its key. mu is held.
 func (l *Service) attach(a *account, r *record) {
+	if l.flows[r.FlowID] == nil {
+		l.flows[r.FlowID] = map[*record]struct{}{}
+	}
+	l.flows[r.FlowID][r] = struct{}{} // before its old one goes: the flow is not idle
 	if old := a.bindings[r.key]; old != nil {
 		// Same flow and Contact: whoever uses it now may go on using it.
 		r.visible = old.visible && old.FlowID == r.FlowID && old.Contact == r.Contact
@@ -245,10 +263,6 @@ func (l *Service) attach(a *account, r *record) {
 		}
 	}
 	a.bindings[r.key] = r
-	if l.flows[r.FlowID] == nil {
-		l.flows[r.FlowID] = map[*record]struct{}{}
-	}
-	l.flows[r.FlowID][r] = struct{}{}
 	r.alarm.fire = func() { l.remove(r) }
 	l.schedule(&r.alarm, r.Expires)
 }

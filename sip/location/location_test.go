@@ -27,6 +27,7 @@ type phone struct {
 	aor, uri, instance, prid, flow, callID string
 	regID                                  int
 	cseq                                   uint32
+	noPush                                 bool
 }
 
 func ada() *phone {
@@ -36,7 +37,7 @@ func ada() *phone {
 
 func (p *phone) update(expires time.Duration) Update {
 	p.cseq++
-	c := Contact{URI: p.uri, Instance: p.instance, RegID: p.regID, Expires: expires}
+	c := Contact{URI: p.uri, Instance: p.instance, RegID: p.regID, Expires: expires, NoPush: p.noPush}
 	if p.prid != "" {
 		c.Target = Target{Provider: "apns", Param: "T.com.example.voip", PRID: p.prid}
 	}
@@ -497,4 +498,61 @@ func TestPutAfterClose(t *testing.T) {
 	if l.Exhume("U", "") {
 		t.Error("exhumed")
 	}
+}
+
+// TestNoPush has a device that turns pushes off by leaving its token out.
+func TestNoPush(t *testing.T) {
+	for _, instance := range []string{"urn:uuid:ADA", ""} {
+		t.Run("instance "+instance, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := NewMemory()
+				l := open(t, store)
+				p, twin := ada(), ada() // twin: the same private address behind another NAT
+				p.instance, p.regID = instance, 0
+				twin.instance, twin.regID, twin.prid, twin.flow, twin.callID = "", 0, "tokenT", "tcp/t", "t"
+				p.register(t, l, time.Hour)
+				twin.register(t, l, time.Hour)
+				p.prid, p.noPush = "", true
+				p.register(t, l, time.Hour)
+				if got := len(l.Lookup("1001")); got != 2 {
+					t.Errorf("%d bindings", got)
+				}
+				if counts := l.DeviceCounts(); counts["apns"] != 1 || counts["none"] != 1 {
+					t.Errorf("devices %v: want the twin's target alone", counts)
+				}
+				p.register(t, l, 0)
+				wantFlows(t, l, "1001", "tcp/t")
+				if s, _ := store.Load(); len(s.Devices) != 1 {
+					t.Errorf("stored %v", s.Devices)
+				}
+				// Logout without the token, from a new connection.
+				twin.prid, twin.flow, twin.callID = "", "tcp/u", "u"
+				twin.register(t, l, 0)
+				wantFlows(t, l, "1001", "")
+				if s, _ := store.Load(); len(s.Devices) != 0 {
+					t.Errorf("stored %v", s.Devices)
+				}
+			})
+		})
+	}
+}
+
+func TestIdleFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, NewMemory())
+		var idle []string
+		l.OnIdleFlow(func(id string) { idle = append(idle, id) })
+		p := ada()
+		p.register(t, l, time.Hour)
+		p.register(t, l, time.Hour)
+		if len(idle) != 0 {
+			t.Fatalf("%v idle while bound", idle)
+		}
+		p.flow = "tcp/2"
+		p.register(t, l, time.Hour)
+		p.register(t, l, 0)
+		if fmt.Sprint(idle) != "[tcp/1 tcp/2]" {
+			t.Errorf("idle %v", idle)
+		}
+	})
 }

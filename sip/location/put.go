@@ -55,15 +55,15 @@ func (l *Service) put(u Update) (*Change, *flush, error) {
 	for _, contact := range u.Contacts {
 		var f *flush
 		if contact.Expires <= 0 {
-			f = l.logout(a, contact)
+			f = l.logout(a, u, contact)
 		} else {
-			f = l.touch(a, u, contact, now)
+			f = l.login(a, u, contact, now)
 			r := newRecord(u, contact, now)
 			l.attach(a, r)
 			c.records = append(c.records, r)
 		}
 		if f != nil {
-			durable = f
+			durable = f // a later write is durable no sooner than an earlier one
 		}
 	}
 	c.Bindings = a.list(func(*record) bool { return true })
@@ -72,7 +72,7 @@ func (l *Service) put(u Update) (*Change, *flush, error) {
 
 func newRecord(u Update, c Contact, now time.Time) *record {
 	return &record{
-		key: c.bindingKey(),
+		key: c.bindingKey(), uriKey: c.uriKey(),
 		Binding: Binding{
 			AOR: u.AOR, DeviceID: c.DeviceID(), Contact: c.URI,
 			Instance: c.Instance, RegID: c.RegID,
@@ -95,14 +95,14 @@ func (a *account) check(u Update) error {
 	}
 	before := len(after)
 	for _, c := range u.Contacts {
-		key := c.bindingKey()
-		if r := a.bindings[key]; r != nil && stale(r) {
-			return ErrStaleCSeq
+		if old := a.find(u, c); old != nil {
+			if stale(old) {
+				return ErrStaleCSeq
+			}
+			delete(after, old.key)
 		}
 		if c.Expires > 0 {
-			after[key] = true
-		} else {
-			delete(after, key)
+			after[c.bindingKey()] = true
 		}
 	}
 	if u.MaxContacts > 0 && len(after) > u.MaxContacts && len(after) > before {
@@ -111,13 +111,48 @@ func (a *account) check(u Update) error {
 	return nil
 }
 
+// find returns the binding that a Contact replaces or removes, or nil. A device
+// without an instance leaves its token out when it wants no more pushes (RFC
+// 8599 §4.1.2): it is then known by its URI, and since two phones behind two
+// NATs may have the same one, by its Call-ID or flow.
+func (a *account) find(u Update, c Contact) *record {
+	if r := a.bindings[c.bindingKey()]; r != nil || c.Instance != "" || !c.Target.IsZero() {
+		return r
+	}
+	same := a.sorted(func(r *record) bool { return r.Instance == "" && r.uriKey == c.uriKey() })
+	for _, r := range same {
+		if r.CallID == u.CallID || r.FlowID == u.FlowID {
+			return r
+		}
+	}
+	if len(same) == 1 {
+		return same[0]
+	}
+	return nil
+}
+
+// login makes room for a Contact's binding and enters its device. It returns
+// what to wait for, or nil. mu is held.
+func (l *Service) login(a *account, u Update, c Contact, now time.Time) *flush {
+	var durable *flush
+	if old := a.find(u, c); old != nil && old.key != c.bindingKey() {
+		l.remove(old)
+		durable = l.dropTarget(a, old.DeviceID)
+	}
+	if f := l.touch(a, u, c, now); f != nil {
+		durable = f
+	}
+	return durable
+}
+
 // logout removes the Contact's binding and, if that was the device's last, its
 // push target too (a REGISTER with expires=0 that is authenticated). mu is held.
-func (l *Service) logout(a *account, c Contact) *flush {
-	if r := a.bindings[c.bindingKey()]; r != nil {
-		l.remove(r)
-	}
+func (l *Service) logout(a *account, u Update, c Contact) *flush {
 	id := c.DeviceID()
+	if old := a.find(u, c); old != nil {
+		id = old.DeviceID
+		l.remove(old)
+	}
 	if a.bound(id) {
 		return nil
 	}

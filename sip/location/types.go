@@ -118,6 +118,9 @@ type Contact struct {
 	Q        float32
 	Expires  time.Duration // 0 removes the binding and, for a push device, its target
 	Target   Target        // zero: the device keeps the target it has
+	// NoPush takes the device's target away but not its binding: the Contact
+	// names a push service without a token (RFC 8599 §4.1.2).
+	NoPush bool
 }
 
 // bindingKey is the identity of a binding within its AOR: instance and reg-id
