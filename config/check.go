@@ -44,7 +44,7 @@ func byOrigin(main *document, origins []origin) func(path, problem string) {
 	return func(path, problem string) {
 		index, rest, _ := strings.Cut(strings.TrimPrefix(path, "["), "]")
 		i, err := strconv.Atoi(index)
-		if err != nil || i >= len(origins) {
+		if err != nil || i < 0 || i >= len(origins) { // no entry's fault
 			main.report(join("extensions", path), problem)
 			return
 		}

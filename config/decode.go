@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -225,21 +224,12 @@ func keysOf(fields []field) []string {
 	return keys
 }
 
-var (
-	durationType    = reflect.TypeFor[time.Duration]()
-	unmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
-)
+var durationType = reflect.TypeFor[time.Duration]()
 
-func isSection(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(unmarshalerType)
-}
+func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct }
 
 func isScalar(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Uint16, reflect.Float64:
-		return true
-	}
-	return reflect.PointerTo(t).Implements(unmarshalerType)
+	return t == durationType || t.Kind() == reflect.String || t.Kind() == reflect.Bool || t.Kind() == reflect.Int
 }
 
 // kind names what a node is, never what it holds: it may be a secret.
