@@ -26,18 +26,19 @@ func clean(s string, limit int) string {
 		case isHidden(r):
 			continue
 		}
-		if space && n+1 < limit {
+		if space {
+			if n+2 > limit {
+				break
+			}
 			b.WriteByte(' ')
 			n++
 		}
-		space = false
 		if n >= limit {
 			break
 		}
 		b.WriteRune(r)
-		if n++; n >= limit {
-			break
-		}
+		n++
+		space = false
 	}
 	return b.String()
 }

@@ -96,12 +96,10 @@ func (c *serverConn) checkBearer(r *request) Answer {
 		return Reject(403, "ExpiredProviderToken")
 	case c.keyID != "" && c.keyID != v.keyID:
 		return Reject(403, "UnrelatedKeyIdInToken")
-	case c.bearer != "" && c.bearer != bearer && r.at.Sub(c.bearerSince) < bearerAtLeast:
+	case v.issued.After(c.issued) && !c.issued.IsZero() && v.issued.Sub(c.issued) < bearerAtLeast:
 		return Reject(429, "TooManyProviderTokenUpdates")
 	}
-	if c.bearer != bearer {
-		c.bearer, c.bearerSince, c.keyID = bearer, r.at, v.keyID
-	}
+	c.keyID, c.issued = v.keyID, v.issued
 	return Answer{}
 }
 

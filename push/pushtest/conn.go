@@ -32,12 +32,11 @@ type serverConn struct {
 	fr          *http2.Framer
 
 	// owned by serve's goroutine
-	streams     map[uint32]*request // whose END_STREAM has not come
-	lastStream  uint32
-	taken       int // bytes of DATA since the last WINDOW_UPDATE
-	keyID       string
-	bearer      string
-	bearerSince time.Time
+	streams    map[uint32]*request // whose END_STREAM has not come
+	lastStream uint32
+	taken      int // bytes of DATA since the last WINDOW_UPDATE
+	keyID      string
+	issued     time.Time // of the last good provider token
 
 	wake chan struct{} // out has something, or ending is set
 
