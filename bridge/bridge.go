@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -81,7 +82,7 @@ type Bridge struct {
 	cdr     *CDRWriter
 	metrics *metrics
 	header  string
-	routes  *routes
+	routes  atomic.Pointer[routes] // replaced by SetExtensions
 
 	stop context.CancelFunc // ends every call
 	ctx  context.Context    // of every call
@@ -110,11 +111,13 @@ func New(cfg Config, extensions []Extension, o Options) (*Bridge, error) {
 		o.UUIDHeader = "X-Call-UUID"
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Bridge{
-		cfg: cfg, log: o.Log, routes: r, metrics: newMetrics(o.Registerer), header: o.UUIDHeader,
+	b := &Bridge{
+		cfg: cfg, log: o.Log, metrics: newMetrics(o.Registerer), header: o.UUIDHeader,
 		loc: o.Location, targets: o.Location, tombs: o.Location, dial: o.Dialer, push: o.Pusher, relay: o.Relay, cdr: o.CDR,
 		ctx: ctx, stop: stop, calls: map[string]*Call{}, perTrunk: map[string]int{},
-	}, nil
+	}
+	b.routes.Store(r)
+	return b, nil
 }
 
 // Run tells devices that come late, until ctx ends; then it ends the calls
@@ -235,7 +238,7 @@ func (b *Bridge) Drain(ctx context.Context) int {
 
 // TestPush sends a push that starts no call to each device of an extension.
 func (b *Bridge) TestPush(ctx context.Context, extension string) ([]PushRecord, error) {
-	if b.routes.extensions[extension] == nil {
+	if b.routes.Load().extensions[extension] == nil {
 		return nil, errors.New("no such extension: " + extension)
 	}
 	var out []PushRecord

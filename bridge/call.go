@@ -87,7 +87,7 @@ func (c *Call) run(ctx context.Context) {
 
 // admitting finds the callee, opens the audio and answers 180.
 func (c *Call) admitting(context.Context) state {
-	c.ext = c.bridge.routes.find(c.in.Dialled())
+	c.ext = c.bridge.routes.Load().find(c.in.Dialled())
 	if c.ext == nil {
 		return c.over(EndUnknownNumber)
 	}

@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"reveille/bridge"
+	"reveille/sip"
+	"reveille/sip/location"
+)
+
+// Status is GET /api/v1/status.
+type Status struct {
+	Version  string         `json:"version"`
+	Node     string         `json:"node"`
+	Phase    Phase          `json:"phase"`
+	Started  time.Time      `json:"started"`
+	SIP      []string       `json:"sip"`      // addresses listened on
+	Push     []string       `json:"push"`     // providers
+	Calls    map[string]int `json:"calls"`    // live calls by state
+	Trunks   TrunkCounts    `json:"trunks"`   //
+	Devices  map[string]int `json:"devices"`  // by push provider; "none" has no target
+	Bindings map[string]int `json:"bindings"` // by transport
+}
+
+// TrunkCounts says how many trunks are up, and which are not.
+type TrunkCounts struct {
+	Up   int      `json:"up"`
+	Down []string `json:"down"` // names
+}
+
+// CallList is GET /api/v1/calls: live calls, then ended ones, newest first in each.
+type CallList struct {
+	Calls []CallSummary `json:"calls"`
+}
+
+// CallSummary is a call without its timeline.
+type CallSummary struct {
+	bridge.Record
+	Timeline *struct{} `json:"timeline,omitempty"` // hides that of Record
+	Why      string    `json:"why"`
+}
+
+// CallDetail is GET /api/v1/calls/{uuid}.
+type CallDetail struct {
+	bridge.Record
+	Why string `json:"why"` // one line: what became of the call, or what it waits for
+}
+
+// TrunkList is GET /api/v1/trunks.
+type TrunkList struct {
+	Trunks []Trunk `json:"trunks"`
+}
+
+// Trunk is a trunk's state and its live calls.
+type Trunk struct {
+	sip.TrunkState
+	Calls int `json:"calls"`
+}
+
+// ExtensionList is GET /api/v1/extensions.
+type ExtensionList struct {
+	Extensions []Extension `json:"extensions"`
+}
+
+// Extension is an extension without its credentials.
+type Extension struct {
+	Name        string   `json:"name"`
+	DisplayName string   `json:"display_name,omitempty"`
+	Numbers     []string `json:"numbers"`
+	Fallback    string   `json:"fallback,omitempty"`
+	Devices     int      `json:"devices"`
+	Bindings    int      `json:"bindings"`
+}
+
+// DeviceList is GET /api/v1/devices.
+type DeviceList struct {
+	Devices []Device `json:"devices"`
+}
+
+// Device is a device and its bindings. The push token (pn-prid) is not in it.
+type Device struct {
+	ID        string    `json:"id"`
+	Extension string    `json:"extension"`
+	Instance  string    `json:"instance,omitempty"`
+	UserAgent string    `json:"user_agent,omitempty"`
+	Seen      time.Time `json:"seen"` // last REGISTER
+	Push      *Target   `json:"push,omitempty"`
+	Bindings  []Binding `json:"bindings"`
+}
+
+// Target is where a device is pushed.
+type Target struct {
+	Provider    string    `json:"provider"`
+	Param       string    `json:"param"`
+	Environment string    `json:"environment,omitempty"` // the one that took the token last
+	Registered  time.Time `json:"registered"`
+}
+
+// Binding is a live Contact of a device.
+type Binding struct {
+	Contact    string    `json:"contact"` // without its parameters: the push token is one
+	Transport  string    `json:"transport"`
+	Remote     string    `json:"remote"`
+	Registered time.Time `json:"registered"`
+	Expires    time.Time `json:"expires"`
+}
+
+// PushTest is the answer to POST /api/v1/extensions/{name}/push-test.
+type PushTest struct {
+	Pushes []bridge.PushRecord `json:"pushes"` // one for each device with a push target
+}
+
+func deviceView(d location.Device, bindings []location.Binding) Device {
+	v := Device{ID: d.ID, Extension: d.AOR, Instance: d.Instance, UserAgent: d.UserAgent, Seen: d.Seen, Bindings: []Binding{}}
+	if !d.Target.IsZero() {
+		v.Push = &Target{Provider: d.Target.Provider, Param: d.Target.Param, Environment: d.Target.Environment, Registered: d.Registered}
+	}
+	for _, b := range bindings {
+		if b.DeviceID == d.ID {
+			v.Bindings = append(v.Bindings, Binding{Contact: bareContact(b.Contact), Transport: b.Transport, Remote: b.Remote,
+				Registered: b.Registered, Expires: b.Expires})
+		}
+	}
+	slices.SortFunc(v.Bindings, func(a, b Binding) int { return b.Registered.Compare(a.Registered) })
+	return v
+}
+
+// bareContact cuts a Contact URI before its first parameter or header: RFC
+// 8599 has devices put their push token there.
+func bareContact(uri string) string {
+	if i := strings.IndexAny(uri, ";?"); i >= 0 {
+		return uri[:i]
+	}
+	return uri
+}

@@ -1,0 +1,44 @@
+package app
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"reveille/config"
+)
+
+// live are the keys of the configuration that Reload applies; all others wait
+// for a restart.
+var live = []string{"extensions", "extension_files", "drain_timeout"}
+
+// Reload puts a new configuration in force as far as that can be done without
+// harm to live calls and registrations: extensions with their logins, numbers
+// and fallbacks, and drain_timeout. It returns the keys that have changed and
+// wait for a restart. On error nothing has changed.
+func (a *App) Reload(next *config.Config) (waiting []string, err error) {
+	if err := a.bridge.SetExtensions(next.Extensions); err != nil {
+		return nil, err
+	}
+	if err := a.accounts.set(next.Extensions); err != nil {
+		return nil, err
+	}
+	now := *a.Config()
+	waiting = slices.DeleteFunc(changed(now, *next), func(key string) bool { return slices.Contains(live, key) })
+	now.Extensions, now.ExtensionFiles, now.DrainTimeout = next.Extensions, next.ExtensionFiles, next.DrainTimeout
+	a.config.Store(&now)
+	return waiting, nil
+}
+
+// changed lists the top-level keys in which two configurations differ.
+func changed(a, b config.Config) []string {
+	var keys []string
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range va.NumField() {
+		if !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+			key, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("yaml"), ",")
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
