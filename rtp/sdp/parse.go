@@ -22,17 +22,72 @@ func Parse(body []byte) (d *Description, err error) {
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
+	plain, lines, err := simplify(string(body))
+	if err != nil {
+		return nil, err
+	}
 	var s pion.SessionDescription
-	if err := s.UnmarshalString(string(body)); err != nil {
+	if err := s.UnmarshalString(plain); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	if s.Origin.NetworkType == "" {
 		return nil, fmt.Errorf("%w: no o= line", ErrBad)
 	}
-	if n := len(s.MediaDescriptions); n > maxLines {
-		return nil, fmt.Errorf("%w: %d m= lines, at most %d are taken", ErrBad, n, maxLines)
+	if len(s.MediaDescriptions) != len(lines) {
+		return nil, fmt.Errorf("%w: m= lines in the wrong place", ErrBad)
 	}
-	return describe(&s)
+	return describe(&s, lines)
+}
+
+// simplify keeps from the parser what we have no use for and it might not know: each m= line that is not plain audio
+// is listed, and stands declined and without attributes in the text returned; the o= line, of which nothing is used,
+// is checked for its form and made harmless, as its numbers may be longer than the parser's.
+func simplify(body string) (plain string, lines []Line, err error) {
+	var b strings.Builder
+	skipping := false
+	for row := range strings.Lines(body) {
+		row = strings.TrimRight(row, "\r\n")
+		if value, ok := strings.CutPrefix(row, "o="); ok && len(lines) == 0 {
+			if len(strings.Fields(value)) != 6 {
+				return "", nil, fmt.Errorf("%w: o= line %q", ErrBad, row)
+			}
+			row = "o=- 0 0 IN IP4 0.0.0.0"
+		}
+		if value, ok := strings.CutPrefix(row, "m="); ok {
+			line, err := parseLine(value)
+			if err != nil {
+				return "", nil, err
+			}
+			if lines = append(lines, line); len(lines) > maxLines {
+				return "", nil, fmt.Errorf("%w: more than %d m= lines", ErrBad, maxLines)
+			}
+			if skipping = !line.plain(); skipping {
+				b.WriteString("m=application 0 UDP 0\r\n")
+			}
+		}
+		if !skipping {
+			b.WriteString(row + "\r\n")
+		}
+	}
+	return b.String(), lines, nil
+}
+
+// parseLine reads the value of an m= line, but for its port.
+func parseLine(value string) (Line, error) {
+	fields := strings.Fields(value)
+	if len(fields) < 4 || len(fields) > 3+maxFormats {
+		return Line{}, fmt.Errorf("%w: m=%s", ErrBad, value)
+	}
+	for i := range fields {
+		fields[i] = strings.Clone(fields[i])
+	}
+	return Line{Media: fields[0], Proto: fields[2], Formats: fields[3:]}, nil
+}
+
+// plain reports whether the line is audio as we relay it. The feedback profile may be used without feedback;
+// everything with an S is encrypted.
+func (l Line) plain() bool {
+	return l.Media == "audio" && (l.Proto == "RTP/AVP" || l.Proto == "RTP/AVPF")
 }
 
 // checkText refuses what no description may hold, above all the control characters with which a value could end its
@@ -55,50 +110,38 @@ func checkText(body []byte) error {
 	return nil
 }
 
-// describe takes the lines and the first usable audio stream out of s.
-func describe(s *pion.SessionDescription) (*Description, error) {
-	d := &Description{Audio: -1}
+// describe takes the first usable audio stream out of s.
+func describe(s *pion.SessionDescription, lines []Line) (*Description, error) {
+	d := &Description{Lines: lines}
 	reason := "no audio line"
 	for i, m := range s.MediaDescriptions {
-		if len(m.MediaName.Formats) == 0 || len(m.MediaName.Formats) > maxFormats {
-			return nil, fmt.Errorf("%w: m= line %d has %d formats", ErrBad, i+1, len(m.MediaName.Formats))
-		}
-		d.Lines = append(d.Lines, Line{
-			Media:   m.MediaName.Media,
-			Proto:   strings.Join(m.MediaName.Protos, "/"),
-			Formats: m.MediaName.Formats,
-		})
-		if d.Audio >= 0 || m.MediaName.Media != "audio" {
+		why := ""
+		switch line := lines[i]; {
+		case line.Media != "audio":
 			continue
+		case !line.plain():
+			why = "audio only as " + strconv.Quote(line.Proto) + ", RTP/AVP is taken"
+		case m.MediaName.Port.Value == 0:
+			why = "the audio line is declined (port 0)"
+		default:
+			var err error
+			if why, err = d.audio(s, m); err != nil {
+				return nil, err
+			}
 		}
-		why, err := d.audio(s, m)
-		if err != nil {
-			return nil, err
+		if why == "" {
+			d.Audio = i
+			return d, nil
 		}
-		if why != "" {
-			reason = why
-			continue
-		}
-		d.Audio = i
+		reason = why
 	}
-	if d.Audio < 0 {
-		return nil, fmt.Errorf("%w: %s", ErrNotAcceptable, reason)
-	}
-	return d, nil
+	return nil, fmt.Errorf("%w: %s", ErrNotAcceptable, reason)
 }
 
 // audio fills d from an audio line, or says why that line cannot be used.
 func (d *Description) audio(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
-	switch port := m.MediaName.Port.Value; {
-	case port == 0:
-		return "the audio line is declined (port 0)", nil
-	case port < 0 || port > 65535:
+	if port := m.MediaName.Port.Value; port < 0 || port > 65535 {
 		return "", fmt.Errorf("%w: audio port %d", ErrBad, port)
-	}
-	// The feedback profile may be used without feedback; everything with an S is encrypted, and is not taken.
-	proto := strings.Join(m.MediaName.Protos, "/")
-	if proto != "RTP/AVP" && proto != "RTP/AVPF" {
-		return "audio only as " + strconv.Quote(proto) + ", RTP/AVP is taken", nil
 	}
 	codecs, err := codecs(m)
 	if err != nil {

@@ -50,7 +50,7 @@ func TestParseChoosesLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Audio != 3 || d.Addr != netip.MustParseAddrPort("[2001:db8::1]:7000") || d.RTCP.Port() != 7001 || !d.Mux || d.Direction != Inactive {
+	if d.Audio != 3 || d.Lines[2].Proto != "RTP/SAVP" || d.Addr != netip.MustParseAddrPort("[2001:db8::1]:7000") || d.RTCP.Port() != 7001 || !d.Mux || d.Direction != Inactive {
 		t.Errorf("%+v", d)
 	}
 }
@@ -68,6 +68,8 @@ func TestParseRefuses(t *testing.T) {
 		"huge":              {head(c, "a="+strings.Repeat("x", MaxSize)), ErrBad},
 		"control character": {head(c, "a=x:\x00"), ErrBad},
 		"lone CR":           {head(c, "m=audio 4000 RTP/AVP 0\ra=evil"), ErrBad},
+		"short origin":      {text("v=0", "o=- 1 IN IP4 192.0.2.9", "s=-", c, "t=0 0", "m=audio 4000 RTP/AVP 0"), ErrBad},
+		"short line":        {head(c, "m=audio 4000 RTP/AVP"), ErrBad},
 		"no address":        {head("m=audio 4000 RTP/AVP 0"), ErrBad},
 		"bad address":       {head("m=audio 4000 RTP/AVP 0", "c=IN IP6 20:zz"), ErrBad},
 		"bad port":          {head("m=audio 70000 RTP/AVP 0", c), ErrBad},
@@ -91,6 +93,18 @@ func TestParseRefuses(t *testing.T) {
 				t.Error("no reason given")
 			}
 		})
+	}
+}
+
+// What the parser does not know is no reason to refuse the call.
+func TestParseUnknownMedia(t *testing.T) {
+	d, err := Parse(text("v=0", "o=- 123456789012345678901234567890 1 IN IP4 192.0.2.9", "s=-", "c=IN IP4 192.0.2.1", "t=0 0",
+		"m=image 4004 udptl t38", "a=T38FaxVersion:0", "m=audio 4000 RTP/AVP 0", "m=x-game 70000 FOO/BAR a b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Audio != 1 || len(d.Lines) != 3 || d.Lines[0].Proto != "udptl" || d.Lines[2].Formats[1] != "b" {
+		t.Errorf("%+v", d)
 	}
 }
 
