@@ -45,7 +45,7 @@ type MediaRecord struct {
 // Record is a call on record: what the API shows while it lives, and the CDR
 // (one JSON line) when it is over.
 type Record struct {
-	Call      string                 `json:"call"`
+	Call      string                 `json:"uuid"`
 	Trunk     string                 `json:"trunk"`
 	State     string                 `json:"state"`
 	From      string                 `json:"from"`

@@ -48,6 +48,7 @@ type flow struct {
 	dead   chan struct{} // closed when the stream is dead; nil for UDP
 	heard  atomic.Int64  // Unix nanoseconds
 	dialed bool          // we opened it
+	calls  atomic.Bool   // an INVITE that began a call came by it
 	server string        // TLS name that was verified on a dialed flow, for logs
 
 	writing sync.Mutex // one message at a time on a stream

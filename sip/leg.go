@@ -68,18 +68,15 @@ type leg struct {
 	aor       string
 	deviceID  string // device side: its newest flow carries in-dialog requests
 
-	local, remote        party // From and To of the requests we send
-	target               sipgo.Uri
-	routes               []sipgo.Uri
-	localSeq, remoteSeq  uint32
-	confirmed, byeSent   bool
-	over                 bool
-	end                  End
-	unacked              *answer   // our 2xx that waits for its ACK
-	reinvite             *Reinvite // the peer's re-INVITE that waits for our answer
-	lastAck              *sipgo.Request
-	lastAckSeq           uint32
-	establishedRemoteTag string
+	local, remote       party // From and To of the requests we send
+	target              sipgo.Uri
+	routes              []sipgo.Uri
+	localSeq, remoteSeq uint32
+	confirmed, byeSent  bool
+	over                bool
+	end                 End
+	unacked             *answer   // our 2xx that waits for its ACK
+	reinvite            *Reinvite // the peer's re-INVITE that waits for our answer
 }
 
 // party is one end of the dialog: display name, address, tag.
@@ -159,16 +156,15 @@ func (l *leg) prepareBye(reason Reason) *sipgo.Request {
 // sendLater sends a request whose answer changes nothing, from a goroutine of
 // its own: finding the way may dial, and nobody should wait for that.
 func (l *leg) sendLater(req *sipgo.Request) {
-	go func() {
+	l.srv.work.Go(func() {
 		f, err := l.path()
 		if err == nil {
-			req.PrependHeader(l.srv.via(f))
-			_, err = l.srv.txs.request(f, req, func(*sipgo.Response, error) {})
+			_, err = l.srv.txs.request(f, l.srv.withVia(req, f), func(*sipgo.Response, error) {})
 		}
 		if err != nil {
 			l.log.Info(string(req.Method)+" could not be sent", "err", err)
 		}
-	}()
+	})
 }
 
 // newRequest builds a request within the dialog (RFC 3261 §12.2.1.1) without

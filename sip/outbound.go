@@ -252,11 +252,11 @@ func (o *Outbound) sendCancel() {
 		cancel.AppendHeader(sipgo.NewHeader("Reason", o.why.String()))
 	}
 	f, log := o.flow, o.log
-	go func() { // the transaction's first write may meet a stalled peer
+	o.srv.work.Go(func() { // the write may meet a stalled peer
 		if _, err := o.srv.txs.request(f, cancel, func(*sipgo.Response, error) {}); err != nil {
 			log.Info("CANCEL could not be sent", "err", err)
 		}
-	}()
+	})
 }
 
 // abandon gives the INVITE up: no final answer after CANCEL, or a device that

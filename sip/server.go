@@ -61,7 +61,7 @@ type Server struct {
 
 	draining   atomic.Bool
 	retryAfter atomic.Int64 // seconds, while draining
-	work       sync.WaitGroup
+	work       *group
 
 	mu     sync.RWMutex // guards the following
 	trunks []*Trunk
@@ -80,7 +80,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, dialogs: newDialogTable(), metrics: newMetrics(o.Registerer)}
+	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, dialogs: newDialogTable(), work: newGroup(), metrics: newMetrics(o.Registerer)}
 	for _, tc := range trunks {
 		t, err := newTrunk(s, tc.WithDefaults())
 		if err != nil {
@@ -218,6 +218,7 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 	s.respond(tx, s.response(tx, 100, nil))
 	in := newInbound(s, t, f, req, tx)
 	tx.value = in
+	f.calls.Store(true)
 	s.dialogs.add(in.id, in)
 	s.work.Go(func() {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -295,6 +296,13 @@ func (s *Server) flowClosed(f *flow) {
 	for _, t := range s.Trunks() {
 		t.flowClosed(f)
 	}
+	if f.calls.Load() {
+		s.orphan(f)
+	}
+}
+
+// orphan ends the unanswered calls whose INVITE came by this flow.
+func (s *Server) orphan(f *flow) {
 	s.dialogs.mu.RLock()
 	var orphans []*Inbound
 	for _, o := range s.dialogs.legs {
