@@ -1,0 +1,261 @@
+package rtp
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"reveille/rtp/rtptest"
+)
+
+// smallRelay has room for two calls.
+func smallRelay(t *testing.T, n *rtptest.Network) *Relay {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Ports = "20001-20010" // 20002 to 20009: four pairs
+	r, err := NewRelay(cfg, Options{LocalAddress: relayIP, Listen: listenOn(n)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func TestPortsExhaustedAndQuarantined(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := smallRelay(t, &rtptest.Network{})
+		one, err := r.Open(SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := r.Open(SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[uint16]bool{}
+		for _, s := range []*Session{one, two} {
+			for _, sock := range s.sockets {
+				if sock.port%2 != 0 || sock.port < 20002 || sock.port > 20008 || seen[sock.port] {
+					t.Errorf("port %d", sock.port)
+				}
+				seen[sock.port] = true
+			}
+		}
+		if _, err := r.Open(SessionOptions{}); !errors.Is(err, ErrNoPorts) {
+			t.Fatalf("third call: %v", err)
+		}
+		one.Close()
+		time.Sleep(quarantine - time.Millisecond)
+		if _, err := r.Open(SessionOptions{}); !errors.Is(err, ErrNoPorts) {
+			t.Fatalf("in quarantine: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+		three, err := r.Open(SessionOptions{})
+		if err != nil {
+			t.Fatalf("after the quarantine: %v", err)
+		}
+		three.Close()
+		two.Close()
+		time.Sleep(quarantine)
+		if n := r.ports.available(); n != 4 {
+			t.Errorf("%d of 4 pairs are free in the end", n)
+		}
+	})
+}
+
+// A half-taken pair (here its RTCP port) is skipped, at Open and at the device's Offer.
+func TestPortsTakenByOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := &rtptest.Network{}
+		r := smallRelay(t, n)
+		s, err := r.Open(SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := s.sockets[Device].port
+		squatter, err := n.Listen(netip.AddrPortFrom(relayIP, taken+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer squatter.Close()
+		if _, err := s.Offer(Device); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.sockets[Device].port; got == taken || r.ports.owns(taken) || !r.ports.owns(got) {
+			t.Errorf("port %d, %d was taken", got, taken)
+		}
+		s.Close()
+		time.Sleep(quarantine)
+		if free := r.ports.available(); free != 4 {
+			t.Errorf("%d of 4 pairs are free in the end", free)
+		}
+	})
+}
+
+// A fault that another port would not mend is told at once, and leaves nothing behind.
+func TestListenFails(t *testing.T) {
+	broken := errors.New("no more files")
+	cfg := DefaultConfig()
+	r, err := NewRelay(cfg, Options{LocalAddress: relayIP, Listen: func(netip.AddrPort) (PacketConn, error) { return nil, broken }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Open(SessionOptions{}); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	if len(r.live) != 0 || len(r.ports.free) != 4998 || len(r.ports.resting) != 2 {
+		t.Errorf("%d live, %d free, %d resting", len(r.live), len(r.ports.free), len(r.ports.resting))
+	}
+}
+
+// descriptors counts this process's open files.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("counting files needs /proc")
+	}
+	return len(list)
+}
+
+// Five thousand calls on real sockets, by eight at once: nothing is left of them.
+func TestNoLeak(t *testing.T) {
+	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: netip.MustParseAddr("127.0.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ports.rest = 0
+	files, routines := descriptors(t), runtime.NumGoroutine()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 625 {
+				if err := oneCall(r, i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := r.ports.available(); n != 5000 {
+		t.Errorf("%d of 5000 pairs are free", n)
+	}
+	r.Close()
+	if n := descriptors(t); n > files+2 {
+		t.Errorf("%d files open, %d before", n, files)
+	}
+	if n := runtime.NumGoroutine(); n > routines {
+		t.Errorf("%d goroutines, %d before", n, routines)
+	}
+	if len(r.live) != 0 {
+		t.Errorf("%d sessions left", len(r.live))
+	}
+}
+
+// oneCall opens a session, brings it to some stage, and closes it.
+func oneCall(r *Relay, i int) error {
+	s, err := r.Open(SessionOptions{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	far := netip.MustParseAddrPort("127.0.0.1:9")
+	if i%3 == 0 {
+		return nil
+	}
+	if err := s.SetOffer(Trunk, body(far, "8 101")); err != nil {
+		return err
+	}
+	if _, err := s.Answer(Trunk); err != nil {
+		return err
+	}
+	if i%3 == 1 {
+		return nil
+	}
+	if _, err := s.Offer(Device); err != nil {
+		return err
+	}
+	if err := s.SetAnswer(Device, body(far, "8")); err != nil {
+		return err
+	}
+	s.Connect()
+	return nil
+}
+
+// The whole way over real sockets.
+func TestRealSockets(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			ip := netip.MustParseAddr(host)
+			r, err := NewRelay(DefaultConfig(), Options{LocalAddress: ip})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			trunk, device := udp(t, ip), udp(t, ip)
+			s, err := r.Open(SessionOptions{})
+			if err != nil {
+				t.Skipf("no sockets on %s: %v", host, err)
+			}
+			at := callOver(t, s, trunk, device)
+			a := rtptest.Talker{SSRC: 1, Payload: 8}
+			for range 20 {
+				want := a.Next(make([]byte, 160))
+				if _, err := trunk.WriteToUDPAddrPort(want, at[Trunk]); err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, 2000)
+				_ = device.SetReadDeadline(time.Now().Add(5 * time.Second))
+				n, from, err := device.ReadFromUDPAddrPort(got)
+				if err != nil || string(got[:n]) != string(want) || from != at[Device] {
+					t.Fatalf("%d bytes from %v, %v", n, from, err)
+				}
+			}
+			if st := s.Close(); st.Trunk.Packets != 20 || st.Trunk.Lost != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// udp opens a peer's real socket.
+func udp(t testing.TB, ip netip.Addr) *net.UDPConn {
+	t.Helper()
+	conn, err := listenUDP(netip.AddrPortFrom(ip, 0))
+	if err != nil {
+		t.Skipf("no sockets on %v: %v", ip, err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.(*net.UDPConn)
+}
+
+// callOver connects a call between two sockets and gives our address on each side.
+func callOver(t testing.TB, s *Session, trunk, device *net.UDPConn) (at [2]netip.AddrPort) {
+	t.Helper()
+	addr := func(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
+	err := s.SetOffer(Trunk, body(addr(trunk), "8 101"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Answer(Trunk); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Offer(Device); err != nil {
+		t.Fatal(err)
+	}
+	if err = s.SetAnswer(Device, body(addr(device), "8 101")); err != nil {
+		t.Fatal(err)
+	}
+	s.Connect()
+	for side := range s.sockets {
+		at[side] = addrPort(s.sockets[side].address, s.sockets[side].port)
+	}
+	return at
+}
