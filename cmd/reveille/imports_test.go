@@ -37,7 +37,6 @@ var lodgers = map[string]string{
 	"go.etcd.io/bbolt":          "sip",
 	"github.com/sideshow/apns2": "push",
 	"github.com/pion":           "rtp",
-	"gopkg.in/yaml.v3":          "config",
 }
 
 type listed struct {
