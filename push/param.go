@@ -18,7 +18,8 @@ func (p APNsParam) Topic() string { return p.Bundle + voipSuffix }
 
 const (
 	voipSuffix = ".voip"
-	maxParam   = 255 // a bundle id has at most 155 characters; a team 10
+	maxParam   = 255
+	maxBundle  = 155 // characters that Apple takes
 	minToken   = 32  // hex digits; real ones have 64 and more, Apple fixes no length
 	maxToken   = 512
 )
@@ -127,7 +128,7 @@ func isTeam(s string) bool {
 // isBundle: letters, digits, hyphens and dots (CFBundleIdentifier), no empty
 // label. It goes into a header, so nothing else may pass.
 func isBundle(s string) bool {
-	if s == "" || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
+	if s == "" || len(s) > maxBundle || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
 		return false
 	}
 	for _, c := range []byte(s) {

@@ -56,6 +56,7 @@ func newServerConn(a *APNs, nc *tls.Conn, environment string, number int) *serve
 	c.fr = http2.NewFramer(&c.out, nc)
 	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.fr.MaxHeaderListSize = 16 << 10
+	c.fr.SetMaxReadFrameSize(16 << 10) // RFC 9113 §6.5.2: what a peer may send unless told otherwise
 	return c
 }
 
