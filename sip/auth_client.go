@@ -128,7 +128,7 @@ func (c *digestClient) answer(a *answerable, req *sipgo.Request) (string, error)
 		nonce: a.nonce, cnonce: a.cnonce, qop: a.qop, body: req.Body(),
 		nc: fmt.Sprintf("%08x", a.count),
 	}
-	response, ok := in.response(HA1(strings.TrimSuffix(strings.ToUpper(a.algorithm), "-SESS"), c.username, a.realm, c.password.Reveal()))
+	response, ok := in.response(HA1(a.algorithm, c.username, a.realm, c.password.Reveal()))
 	if !ok {
 		return "", errNoChallenge
 	}

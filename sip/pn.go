@@ -21,8 +21,8 @@ const maxToken = 1024
 // pushing is what a REGISTER says about push notifications (RFC 8599 §4).
 type pushing struct {
 	targets []location.Target // that are to be kept
-	query   bool // pn-provider without a value: which services are there?
-	pnsreg  bool // the phone can wake itself to refresh
+	query   bool              // pn-provider without a value: which services are there?
+	pnsreg  bool              // the phone can wake itself to refresh
 	tooLong bool
 }
 
