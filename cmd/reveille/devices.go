@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	"reveille/cmd/reveille/admin"
+)
+
+func devicesCommand() *command {
+	return &command{
+		name: "devices", args: "[EXTENSION]", summary: "the devices of a running bridge: awake, asleep, or unreachable",
+		help: `Lists the devices that have registered, of all extensions or of one. A device is
+  awake        it has a live binding: a call rings at once
+  asleep       it has a push target: a call wakes it
+  unreachable  it has neither: open the app once` + "\n" + askingHelp,
+		run: func(ctx context.Context, p *process, c *command, args []string) int {
+			flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+			a := askingFlags(flags)
+			rest, err := p.parse(c, flags, args, 0, 1)
+			if err != nil {
+				return code(err)
+			}
+			path := "/api/v1/devices"
+			if len(rest) == 1 {
+				path += "?extension=" + url.QueryEscape(rest[0])
+			}
+			if err := ask(ctx, p, a, path, func(l admin.DeviceList) { showDevices(p.stdout, l, time.Now()) }); err != nil {
+				return p.fail(c, err)
+			}
+			return exitOK
+		},
+	}
+}
+
+func showDevices(w io.Writer, l admin.DeviceList, now time.Time) {
+	if len(l.Devices) == 0 {
+		fmt.Fprintln(w, "no devices: nothing has registered yet")
+		return
+	}
+	rows := [][]string{{"EXTENSION", "DEVICE", "STATE", "PUSH", "SEEN", "ADDRESS", "EXPIRES", "APP"}}
+	for _, d := range l.Devices {
+		state, push, address, expires := "unreachable", "", "", ""
+		if d.Push != nil {
+			state, push = "asleep", d.Push.Provider+" "+d.Push.Param
+			if d.Push.Environment != "" {
+				push += " " + d.Push.Environment
+			}
+		}
+		if len(d.Bindings) > 0 {
+			b := d.Bindings[0]
+			state, address, expires = "awake", b.Transport+" "+b.Remote, in(b.Expires, now)
+		}
+		rows = append(rows, []string{d.Extension, short(d.ID), state, push, age(d.Seen, now), address, expires, d.UserAgent})
+	}
+	table(w, rows)
+}
