@@ -47,7 +47,7 @@ func hostPort(s, defaultPort string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		host, port = strings.Trim(s, "[]"), defaultPort
-		if strings.Contains(host, ":") && !isIP(host) {
+		if strings.Contains(host, ":") && (!isIP(host) || s[0] != '[') {
 			return "", errors.New("is not host:port: an IPv6 address goes in brackets, as in [::1]:5060")
 		}
 	}
