@@ -32,6 +32,9 @@ type Options struct {
 	// MaxStreams is the limit of concurrent streams after the first request
 	// with a good provider token; 0: 1000. Before it, as with Apple, it is 1.
 	MaxStreams uint32
+	// Seen is told of every complete request at the moment of its answer, for
+	// diagrams; nil: nobody. It must not block.
+	Seen func(Push, Answer)
 }
 
 // Push is a push that was accepted.
@@ -278,5 +281,12 @@ func (a *APNs) count(r *request, accepted bool, reason string) {
 	a.mu.Unlock()
 	if accepted {
 		a.queue.put(r.push())
+	}
+}
+
+// seen tells who watches.
+func (a *APNs) seen(r *request, answer Answer) {
+	if a.opts.Seen != nil {
+		a.opts.Seen(r.push(), answer)
 	}
 }

@@ -237,6 +237,7 @@ func (c *serverConn) widen() {
 func (c *serverConn) answer(stream uint32, r *request, a Answer) bool {
 	took := a.Do == CutOffAfter || a.Do == HalfAnswer || (a.Do == Nothing && a.Status == http.StatusOK)
 	c.service.count(r, took, a.Reason)
+	c.service.seen(r, a)
 	switch a.Do {
 	case Stall:
 		return true
