@@ -72,6 +72,12 @@ func (b *bed) rejectedFor(reason string) int {
 	return b.rejects[reason]
 }
 
+func (b *bed) rejections() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fmt.Sprint(b.rejects)
+}
+
 func (b *bed) flowGone(f *flow) {
 	b.transactions.flowClosed(f)
 	b.mu.Lock()

@@ -115,8 +115,7 @@ func cutHead(head string) (*rawMessage, error) {
 			vias++
 		}
 		if len(raw.headers) >= maxHeaders || vias > maxVias {
-			raw.blame(bad("Too many headers"))
-			break
+			raw.blame(bad("Too many headers")) // read on: the answer needs some of them
 		}
 		raw.headers = append(raw.headers, rawHeader{name, strings.Trim(value, " \t")})
 	}
