@@ -75,7 +75,7 @@ func (a *App) live(ctx context.Context, served <-chan error) error {
 func (a *App) wind(ctx context.Context) {
 	a.sip.Drain(retryAfter)
 	limit := a.Config().DrainTimeout
-	a.log.Info("draining: new calls are refused", "calls", a.bridge.Active(), "drain_timeout", limit)
+	a.log.Info("draining: new calls are refused", "calls", a.bridge.Active(), "drain_timeout", limit.String())
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if left := a.bridge.Drain(ctx); left > 0 {
