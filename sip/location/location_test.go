@@ -90,7 +90,8 @@ func TestBindingIdentity(t *testing.T) {
 		"another reg-id":                                 {nil, func(p *phone) { p.regID = 2 }, "tcp/2 tcp/1"},
 		"another instance":                               {nil, func(p *phone) { p.instance, p.prid = "urn:uuid:b", "tokenB" }, "tcp/2 tcp/1"},
 		"no instance: same token":                        {func(p *phone) { p.instance = "" }, func(p *phone) { p.uri = "sip:x@y" }, "tcp/2"},
-		"no instance: another token":                     {func(p *phone) { p.instance = "" }, func(p *phone) { p.prid = "tokenB" }, "tcp/2 tcp/1"},
+		"no instance: another phone":                     {func(p *phone) { p.instance = "" }, func(p *phone) { p.prid = "tokenB" }, "tcp/2 tcp/1"},
+		"no instance: a plain phone":                     {func(p *phone) { p.instance = "" }, func(p *phone) { p.prid = "" }, "tcp/2 tcp/1"},
 		"plain: same Contact":                            {func(p *phone) { p.instance, p.prid = "", "" }, nil, "tcp/2"},
 		"plain: another Contact":                         {func(p *phone) { p.instance, p.prid = "", "" }, func(p *phone) { p.uri = "sip:x@y" }, "tcp/2 tcp/1"},
 	} {
@@ -526,7 +527,7 @@ func TestNoPush(t *testing.T) {
 					t.Errorf("stored %v", s.Devices)
 				}
 				// Logout without the token, from a new connection.
-				twin.prid, twin.flow, twin.callID = "", "tcp/u", "u"
+				twin.prid, twin.noPush, twin.flow, twin.callID = "", true, "tcp/u", "u"
 				twin.register(t, l, 0)
 				wantFlows(t, l, "1001", "")
 				if s, _ := store.Load(); len(s.Devices) != 0 {
@@ -553,6 +554,27 @@ func TestIdleFlow(t *testing.T) {
 		p.register(t, l, 0)
 		if fmt.Sprint(idle) != "[tcp/1 tcp/2]" {
 			t.Errorf("idle %v", idle)
+		}
+	})
+}
+
+// TestTokenRenewedWithoutInstance: the same Contact in the same series of
+// REGISTERs is the same phone, whatever its token.
+func TestTokenRenewedWithoutInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := NewMemory()
+		l := open(t, store)
+		p := ada()
+		p.instance = ""
+		for i := range 10 {
+			p.prid = fmt.Sprint("token", i)
+			p.register(t, l, time.Hour)
+		}
+		if b, d := l.Lookup("1001"), l.Devices("1001"); len(b) != 1 || len(d) != 1 || d[0].Target.PRID != "token9" {
+			t.Errorf("bindings %v, devices %v", b, d)
+		}
+		if s, _ := store.Load(); len(s.Devices) != 1 {
+			t.Errorf("stored %v", s.Devices)
 		}
 	})
 }

@@ -112,11 +112,12 @@ func (a *account) check(u Update) error {
 }
 
 // find returns the binding that a Contact replaces or removes, or nil. A device
-// without an instance leaves its token out when it wants no more pushes (RFC
-// 8599 §4.1.2): it is then known by its URI, and since two phones behind two
-// NATs may have the same one, by its Call-ID or flow.
+// without an instance may come with a new token, or with none when it wants no
+// more pushes (RFC 8599 §4.1.2): it is then known by its URI. Since two phones
+// behind two NATs may have the same one, Call-ID or flow must agree too, or
+// there must be no doubt.
 func (a *account) find(u Update, c Contact) *record {
-	if r := a.bindings[c.bindingKey()]; r != nil || c.Instance != "" || !c.Target.IsZero() {
+	if r := a.bindings[c.bindingKey()]; r != nil || c.Instance != "" {
 		return r
 	}
 	same := a.sorted(func(r *record) bool { return r.Instance == "" && r.uriKey == c.uriKey() })
@@ -125,7 +126,7 @@ func (a *account) find(u Update, c Contact) *record {
 			return r
 		}
 	}
-	if len(same) == 1 {
+	if c.NoPush && len(same) == 1 {
 		return same[0]
 	}
 	return nil
