@@ -98,7 +98,7 @@ func (s *server) calls(w http.ResponseWriter, r *http.Request) {
 		limit = n
 	}
 	if state != "" && state != "live" && state != "over" {
-		s.problem(w, http.StatusBadRequest, "state="+printable(state)+" is none of live, over")
+		s.problem(w, http.StatusBadRequest, "state="+printable(state)+"; use live or over")
 		return
 	}
 	out := CallList{Calls: []CallSummary{}}
