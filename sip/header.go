@@ -157,8 +157,8 @@ func parseParams(pieces []string) (sipgo.HeaderParams, error) {
 			return nil, errBadAddress
 		}
 		// sipgo writes quotes of its own around a value with blanks.
-		if strings.ContainsAny(value, " \t") {
-			value = strings.Trim(value, `"`)
+		if n := len(value); strings.ContainsAny(value, " \t") && n >= 2 && value[0] == '"' && value[n-1] == '"' {
+			value = value[1 : n-1]
 		}
 		params = append(params, sipgo.HeaderKV{K: name, V: value})
 	}
