@@ -84,7 +84,7 @@ func (p *process) oneCall(ctx context.Context, a asking, id string) error {
 		return err
 	}
 	return p.present(a, body, func() error {
-		return decode(body, func(d admin.CallDetail) { showCall(p.stdout, d) })
+		return decode(body, func(d admin.CallDetail) { showCall(p.stdout, d, time.Local) })
 	})
 }
 
@@ -113,9 +113,9 @@ func (c *client) complete(ctx context.Context, beginning string) (string, error)
 	return found, nil
 }
 
-func showCall(w io.Writer, c admin.CallDetail) {
+func showCall(w io.Writer, c admin.CallDetail, zone *time.Location) {
 	fmt.Fprintf(w, "call   %s\n", clean(c.Call))
-	fmt.Fprintf(w, "from   %s by trunk %s, %s\n", clean(who(c.From, c.FromName)), clean(c.Trunk), c.Start.Local().Format("2006-01-02 15:04:05.000 MST"))
+	fmt.Fprintf(w, "from   %s by trunk %s, %s\n", clean(who(c.From, c.FromName)), clean(c.Trunk), c.Start.In(zone).Format("2006-01-02 15:04:05.000 MST"))
 	fmt.Fprintf(w, "to     %s (extension %s)\n", clean(c.To), clean(orDash(c.Extension)))
 	state := c.State
 	if c.Ending != "" {
@@ -129,7 +129,7 @@ func showCall(w io.Writer, c admin.CallDetail) {
 		rows = append(rows, []string{fmt.Sprintf("%12.1f ms", s.Millis), fmt.Sprintf("%+.1f", s.Millis-last), s.Event, short(s.Device), s.Detail})
 		last = s.Millis
 	}
-	table(w, rows)
+	columns(w, rows)
 	for _, side := range []string{"trunk", "device"} {
 		if m, ok := c.Media[side]; ok {
 			fmt.Fprintf(w, "\naudio from the %-7s %d packets, %d lost, jitter %.1f ms", side+":", m.Packets, m.Lost, m.JitterMS)

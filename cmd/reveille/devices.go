@@ -13,9 +13,9 @@ import (
 
 func devicesCommand() *command {
 	return &command{
-		name: "devices", args: "[EXTENSION]", summary: "the devices of a running bridge: awake, asleep, or unreachable",
+		name: "devices", args: "[EXTENSION]", summary: "the devices of a running bridge: registered, asleep, or unreachable",
 		help: `Lists the devices that have registered, of all extensions or of one. A device is
-  awake        it has a live binding: a call rings at once
+  registered   it has a live binding: a call goes there at once
   asleep       it has a push target: a call wakes it
   unreachable  it has neither: open the app once` + "\n" + askingHelp,
 		run: func(ctx context.Context, p *process, c *command, args []string) int {
@@ -53,7 +53,7 @@ func showDevices(w io.Writer, l admin.DeviceList, now time.Time) {
 		}
 		if len(d.Bindings) > 0 {
 			b := d.Bindings[0]
-			state, address, expires = "awake", b.Transport+" "+b.Remote, in(b.Expires, now)
+			state, address, expires = "registered", b.Transport+" "+b.Remote, in(b.Expires, now)
 		}
 		rows = append(rows, []string{d.Extension, short(d.ID), state, push, age(d.Seen, now), address, expires, d.UserAgent})
 	}

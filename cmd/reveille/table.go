@@ -9,19 +9,33 @@ import (
 	"unicode"
 )
 
-// table prints rows in columns, the first row being the heads.
+// table prints rows in columns, the first row being the heads; what is empty
+// shows as a hyphen.
 func table(w io.Writer, rows [][]string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i := range row {
-			row[i] = clean(row[i])
 			if row[i] == "" {
 				row[i] = "-"
 			}
 		}
+	}
+	columns(w, rows)
+}
+
+// columns prints rows in columns.
+func columns(w io.Writer, rows [][]string) {
+	var out strings.Builder
+	t := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i := range row {
+			row[i] = clean(row[i])
+		}
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	t.Flush()
+	for line := range strings.Lines(out.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // clean keeps what callers and phones chose for themselves from steering the

@@ -42,8 +42,6 @@ func ended(c bridge.Record) string {
 		facts = append(facts, fmt.Sprintf("a device rang %s after the INVITE", seconds(c.RingMS)))
 	case c.WakeMS > 0:
 		facts = append(facts, fmt.Sprintf("a device registered %s after its push but did not ring", seconds(c.WakeMS)))
-	case len(c.Pushes) > 0:
-		facts = append(facts, "none registered")
 	}
 	if len(facts) == 0 {
 		return c.Verdict

@@ -16,7 +16,7 @@ func TestWhy(t *testing.T) {
 		"waiting for a device to register; push sent for 2 devices, push gone for 1 device (410 Unregistered)": {State: "waking", Pushes: []bridge.PushRecord{sent, gone, sent}},
 		"ringing; waiting for an answer":                                                                       {State: "alerting"},
 		"in conversation":                                                                                      {State: "talking", Answer: noon()},
-		"no device came (push sent for 1 device; none registered)":                                             {State: "over", End: over, Verdict: "no device came", Pushes: []bridge.PushRecord{sent}},
+		"no device came (push sent for 1 device)":                                                              {State: "over", End: over, Verdict: "no device came", Pushes: []bridge.PushRecord{sent}},
 		"nobody answered (push sent for 1 device; a device rang 1.3 s after the INVITE)":                       {State: "over", End: over, Verdict: "nobody answered", Pushes: []bridge.PushRecord{sent}, WakeMS: 900, RingMS: 1300},
 		"cancelled (push sent for 1 device; a device registered 0.9 s after its push but did not ring)":        {State: "over", End: over, Verdict: "cancelled", Pushes: []bridge.PushRecord{sent}, WakeMS: 900},
 		"no extension has the number":                                                                          {State: "over", End: over, Verdict: "no extension has the number"},
