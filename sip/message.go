@@ -136,6 +136,7 @@ func (s *Server) via(f *flow) *sipgo.ViaHeader {
 
 func (s *Server) withVia(req *sipgo.Request, f *flow) *sipgo.Request {
 	req.PrependHeader(s.via(f))
+	req.SetBody(req.Body()) // sets Content-Length, without which a stream has no end (RFC 3261 §18.3)
 	return req
 }
 

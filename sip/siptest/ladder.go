@@ -223,3 +223,13 @@ func arrow(line []byte, x, y int, text string) {
 	}
 	copy(line[lo+1+(room-len(text))/2:], text)
 }
+
+// Reset forgets what was recorded: the ladder begins with the next arrow.
+func (l *Ladder) Reset() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rungs = nil
+}

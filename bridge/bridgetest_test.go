@@ -1,0 +1,447 @@
+package bridge_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"reveille/bridge"
+	"reveille/push"
+	"reveille/push/pushtest"
+	"reveille/rtp"
+	"reveille/sip"
+	"reveille/sip/location"
+	"reveille/sip/siptest"
+)
+
+var update = flag.Bool("update", false, "write the ladders instead of comparing them")
+
+// The hosts of a whole call, and how far they are from the bridge. No two are
+// equally far, so that what happens at once at the bridge is seen in one order.
+const (
+	bridgeIP, bridgeSIP = "192.0.2.1", "192.0.2.1:5060"
+	trunkIP             = "192.0.2.2"
+	pushIP              = "192.0.2.3"
+	trunkDelay          = 5 * time.Millisecond
+	pushDelay           = 16 * time.Millisecond
+	phoneDelay          = 21 * time.Millisecond
+	bundle              = "com.example.phone"
+	number              = "+4930123456"
+)
+
+// setup is what a test may change before the world begins.
+type setup struct {
+	calls     bridge.Config
+	trunk     sip.TrunkConfig
+	extension bridge.Extension
+	media     rtp.Config
+	columns   []string
+	state     string // directory of the database; "": in memory
+	tcpTrunk  bool
+}
+
+// world is a bridge with all its real parts on an in-memory network, a push
+// service, a trunk, and phones.
+type world struct {
+	*setup
+	t       *testing.T
+	net     *siptest.Network
+	ladder  *siptest.Ladder
+	service *pushtest.APNs
+	trunk   *siptest.Trunk
+	cdr     string
+	keyFile string
+	keyID   string
+	teamID  string
+	caFile  string
+	work    sync.WaitGroup
+
+	// the bridge, replaced by restart
+	stop     context.CancelFunc
+	served   sync.WaitGroup
+	location *location.Service
+	sender   *push.Sender
+	relay    *rtp.Relay
+	sip      *sip.Server
+	bridge   *bridge.Bridge
+	metrics  *prometheus.Registry
+
+	mu     sync.Mutex // guards the following
+	phones map[string]*phone
+	pushes []pushtest.Push
+}
+
+// phone is a scripted phone and how it wakes.
+type phone struct {
+	*siptest.Phone
+	token string
+	wakes time.Duration // from the push to the start of the app; negative: never
+}
+
+// call runs a test in virtual time.
+func call(t *testing.T, change func(*setup), run func(*world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		run(newWorld(t, change))
+	})
+}
+
+func newWorld(t *testing.T, change func(*setup)) *world {
+	t.Helper()
+	s := &setup{
+		calls: bridge.DefaultConfig(), media: rtp.DefaultConfig(),
+		trunk:     sip.TrunkConfig{Name: "carrier", Peers: []string{trunkIP}},
+		extension: bridge.Extension{Name: "1001", Password: "secret", Numbers: []string{number}},
+		columns:   []string{"trunk", siptest.Bridge, "push", "phone"},
+	}
+	if change != nil {
+		change(s)
+	}
+	w := &world{setup: s, t: t, net: siptest.NewNetwork(), ladder: siptest.NewLadder(s.columns...),
+		cdr: filepath.Join(t.TempDir(), "cdr.jsonl"), phones: map[string]*phone{}}
+	w.distance(trunkIP, siptest.Link{Delay: trunkDelay})
+	w.distance(pushIP, siptest.Link{Delay: pushDelay})
+	t.Cleanup(w.close)
+	w.startPush()
+	w.start()
+	w.startTrunk()
+	return w
+}
+
+// distance sets the link between the bridge and a host, both ways.
+func (w *world) distance(ip string, l siptest.Link) {
+	w.net.Link(ip, bridgeIP, l)
+	w.net.Link(bridgeIP, ip, l)
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) startPush() {
+	host := w.net.Host(pushIP)
+	production, err := host.Listen(context.Background(), "tcp", pushIP+":443")
+	w.must(err)
+	sandbox, err := host.Listen(context.Background(), "tcp", pushIP+":444")
+	w.must(err)
+	w.service, err = pushtest.NewAPNs(pushtest.Options{Production: production, Sandbox: sandbox, Seen: w.pushed})
+	w.must(err)
+	dir := w.t.TempDir()
+	w.keyFile, w.keyID, w.teamID, err = w.service.NewKey(dir)
+	w.must(err)
+	w.caFile, err = w.service.CAFile(dir)
+	w.must(err)
+	w.work.Go(w.wakePhones)
+}
+
+// pushed draws a push and its answer.
+func (w *world) pushed(p pushtest.Push, a pushtest.Answer) {
+	where := ""
+	if p.Environment == pushtest.Sandbox {
+		where = "sandbox"
+	}
+	w.ladder.Arrow(p.At, siptest.Bridge, "push", "VoIP push", where)
+	if a.Do == pushtest.Nothing {
+		w.ladder.Arrow(time.Now(), "push", siptest.Bridge, jsonText(a.Status), a.Reason)
+	}
+}
+
+func jsonText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// wakePhones lets each phone start when its push arrives.
+func (w *world) wakePhones() {
+	for p := range w.service.Pushes() {
+		w.mu.Lock()
+		w.pushes = append(w.pushes, p)
+		ph := w.phones[p.Token]
+		w.mu.Unlock()
+		if ph == nil || ph.wakes < 0 {
+			continue
+		}
+		w.work.Go(func() {
+			time.Sleep(ph.wakes)
+			if err := ph.Register(context.Background()); err != nil {
+				w.t.Log(err)
+			}
+		})
+	}
+}
+
+// start makes a bridge as a process does: over the state that is there.
+func (w *world) start() {
+	var store location.Store = location.NewMemory()
+	var err error
+	if w.state != "" {
+		store, err = location.OpenBolt(w.state)
+		w.must(err)
+	}
+	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	host := w.net.Host(bridgeIP)
+	w.metrics = prometheus.NewRegistry()
+	w.location, err = location.New(store, location.Options{Log: log, Registerer: w.metrics})
+	w.must(err)
+	pc := push.DefaultConfig()
+	pc.APNs = []push.APNsConfig{{Topic: bundle, TeamID: w.teamID, KeyID: w.keyID, KeyFile: w.keyFile,
+		Endpoint: w.service.Endpoint(), RootCA: w.caFile}}
+	w.sender, err = push.NewSender(pc, push.Options{Log: log, Registerer: w.metrics, Dial: host.DialContext})
+	w.must(err)
+	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),
+		Listen: func(a netip.AddrPort) (rtp.PacketConn, error) { return host.ListenUDP(a) }})
+	w.must(err)
+	extensions := []bridge.Extension{w.extension}
+	accounts, err := bridge.NewAccounts(extensions)
+	w.must(err)
+	sc := sip.DefaultConfig()
+	sc.Listen = []string{"udp://" + bridgeSIP, "tcp://" + bridgeSIP}
+	w.sip, err = sip.New(sc, []sip.TrunkConfig{w.setup.trunk}, sip.Options{Log: log, Registerer: w.metrics, Network: host,
+		Location: w.location, Accounts: accounts, Push: w.sender})
+	w.must(err)
+	cdr, err := bridge.NewCDRWriter(w.cdr, log)
+	w.must(err)
+	w.bridge, err = bridge.New(w.calls, extensions, bridge.Options{Log: log, Registerer: w.metrics, Location: w.location,
+		Dialer: w.sip, Pusher: w.sender, Relay: w.relay, CDR: cdr})
+	w.must(err)
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	w.served.Go(func() { w.bridge.Run(ctx) })
+	w.served.Go(func() {
+		if err := w.sip.Serve(ctx, w.bridge); err != nil {
+			w.t.Error(err)
+		}
+	})
+	synctest.Wait() // the sockets are open
+}
+
+// stopBridge ends the bridge as SIGTERM does, without a drain.
+func (w *world) stopBridge() {
+	w.stop()
+	w.served.Wait()
+	w.sender.Close()
+	w.relay.Close()
+	w.must(w.location.Close())
+}
+
+func (w *world) startTrunk() {
+	o := siptest.TrunkOptions{Sockets: w.net.Host(trunkIP), Local: trunkIP + ":5060", Bridge: bridgeSIP, Ladder: w.ladder}
+	if w.tcpTrunk {
+		o.Transport = "tcp"
+	}
+	var err error
+	w.trunk, err = siptest.NewTrunk(context.Background(), o)
+	w.must(err)
+}
+
+func (w *world) close() {
+	w.t.Helper()
+	if n := w.bridge.Active(); n != 0 {
+		w.t.Errorf("%d calls are still live", n)
+	}
+	w.onePushPerDevice()
+	w.stopBridge()
+	w.trunk.Close()
+	for _, p := range w.phones {
+		p.Close()
+	}
+	w.service.Close()
+	w.work.Wait()
+}
+
+// onePushPerDevice holds that each device got one accepted push per call.
+func (w *world) onePushPerDevice() {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := map[string]bool{}
+	for _, p := range w.pushes {
+		key := p.Payload["uuid"].(string) + p.Token
+		if seen[key] {
+			w.t.Errorf("call %v was pushed twice to one device", p.Payload["uuid"])
+		}
+		seen[key] = true
+	}
+}
+
+// phoneOptions is a phone's name, its push token's digit, and what it does.
+type phoneOptions struct {
+	name   string // column; "" is "phone"
+	digit  string // names token, instance and address: "1" to "9"; "" is "1"
+	wakes  time.Duration
+	script func(*siptest.Call)
+	change func(*siptest.PhoneOptions)
+}
+
+// sleeping makes a phone that has registered once and was then suspended.
+func (w *world) sleeping(o phoneOptions) *phone {
+	w.t.Helper()
+	p := w.awake(o)
+	p.Drop()
+	time.Sleep(time.Minute)
+	return p
+}
+
+// awake makes a phone that has just registered.
+func (w *world) awake(o phoneOptions) *phone {
+	w.t.Helper()
+	if o.digit == "" {
+		o.digit = "1"
+	}
+	ip := "192.0.2.1" + o.digit
+	delay := phoneDelay + time.Duration(o.digit[0]-'1')*4*time.Millisecond
+	w.distance(ip, siptest.Link{Delay: delay})
+	po := siptest.PhoneOptions{Name: o.name, Sockets: w.net.Host(ip), Local: ip, Bridge: bridgeSIP, Ladder: w.ladder,
+		User: "1001", Password: "secret", Instance: "urn:uuid:00000000-0000-4000-8000-00000000000" + o.digit, RegID: 1,
+		Provider: "apns", Param: w.teamID + "." + bundle + ".voip", PRID: strings.Repeat(o.digit, 64), Script: o.script}
+	if o.change != nil {
+		o.change(&po)
+	}
+	p := &phone{Phone: siptest.NewPhone(po), token: po.PRID, wakes: o.wakes}
+	w.service.AddToken(pushtest.Production, p.token, bundle)
+	w.mu.Lock()
+	w.phones[p.token] = p
+	w.mu.Unlock()
+	w.must(p.Register(context.Background()))
+	return p
+}
+
+// invite begins the call that is drawn.
+func (w *world) invite(inv siptest.Invitation) *siptest.Call {
+	w.t.Helper()
+	w.ladder.Reset()
+	if inv.To == "" {
+		inv.To = number
+	}
+	c, err := w.trunk.Invite(inv)
+	w.must(err)
+	return c
+}
+
+// await is Call.Await that must succeed.
+func (w *world) await(c interface {
+	Await(time.Duration, string) (*siptest.Message, error)
+}, d time.Duration, what string) *siptest.Message {
+	w.t.Helper()
+	m, err := c.Await(d, what)
+	w.must(err)
+	return m
+}
+
+// taken is the next call that came to a phone.
+func (w *world) taken(p *phone) *siptest.Call {
+	w.t.Helper()
+	c, err := p.AwaitCall(time.Minute)
+	w.must(err)
+	return c
+}
+
+// notTaken holds that no further call came to a phone.
+func (w *world) notTaken(p *phone) {
+	w.t.Helper()
+	if n := len(p.Calls()); n > 0 {
+		w.t.Errorf("%d further INVITEs came to a phone", n)
+	}
+}
+
+// talk plays two seconds both ways and holds that they arrive bit for bit.
+func (w *world) talk(a, b *siptest.Call) {
+	w.t.Helper()
+	before := [2]int{a.Audio.Hearing(b.Audio).Sent, b.Audio.Hearing(a.Audio).Sent}
+	var both sync.WaitGroup
+	both.Go(func() { _ = a.Talk(context.Background(), 100) })
+	both.Go(func() { _ = b.Talk(context.Background(), 100) })
+	both.Wait()
+	time.Sleep(200 * time.Millisecond)
+	for i, h := range []siptest.Hearing{a.Audio.Hearing(b.Audio), b.Audio.Hearing(a.Audio)} {
+		if h.Sent != before[i]+100 || !h.Whole(0) {
+			w.t.Errorf("audio, direction %d: %s (%+v)", i, h, h)
+		}
+	}
+}
+
+// record is the only CDR; there must be one. It is written when the call ends.
+func (w *world) record() bridge.Record {
+	w.t.Helper()
+	all := w.records()
+	if len(all) != 1 {
+		w.t.Fatalf("%d CDRs, want one", len(all))
+	}
+	return all[0]
+}
+
+func (w *world) records() (all []bridge.Record) {
+	w.t.Helper()
+	text, err := os.ReadFile(w.cdr)
+	w.must(err)
+	for line := range strings.Lines(string(text)) {
+		var r bridge.Record
+		w.must(json.Unmarshal([]byte(line), &r))
+		all = append(all, r)
+	}
+	return all
+}
+
+// ended lets all late messages pass and holds the call's ending.
+func (w *world) ended(ending string, code int) bridge.Record {
+	w.t.Helper()
+	time.Sleep(40 * time.Second)
+	r := w.record()
+	if r.Ending != ending || r.Code != code {
+		w.t.Errorf("the call ended as %q with %d, want %q with %d", r.Ending, r.Code, ending, code)
+	}
+	return r
+}
+
+// pushStates are the X-Reveille-Push of the 180s that the trunk got.
+func pushStates(c *siptest.Call) string {
+	var states []string
+	for _, m := range c.Got("180") {
+		if s := m.Get("X-Reveille-Push"); s != "" {
+			states = append(states, s)
+		}
+	}
+	return strings.Join(states, " ")
+}
+
+// golden holds the ladder against testdata.
+func (w *world) golden(name string) {
+	w.t.Helper()
+	file := filepath.Join("testdata", name+".ladder")
+	got := w.ladder.String()
+	if *update {
+		w.must(os.MkdirAll("testdata", 0o755))
+		w.must(os.WriteFile(file, []byte(got), 0o644))
+		return
+	}
+	want, err := os.ReadFile(file)
+	w.must(err)
+	if got != string(want) {
+		w.t.Errorf("the ladder of %s is\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+// equal reports a difference.
+func equal[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
