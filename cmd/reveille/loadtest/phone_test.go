@@ -62,7 +62,7 @@ func (p *phone) sendRegister(callID string, expires int, authorization string) (
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "REGISTER sip:reveille SIP/2.0\r\nVia: SIP/2.0/TCP %s;branch=z9hG4bK%d;rport\r\nMax-Forwards: 70\r\nFrom: <sip:%d@reveille>;tag=t%d\r\nTo: <sip:%d@reveille>\r\nCall-ID: %s\r\nCSeq: %d REGISTER\r\n",
 		p.conn.LocalAddr(), serial.Add(1), p.number, p.number, p.number, callID, p.seq)
-	fmt.Fprintf(&b, "Contact: <sip:%d@%s;transport=tcp;pn-provider=apns;pn-param=ABCDE12345.%s.voip;pn-prid=%s>;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-%012d>\"\r\nExpires: %d\r\n%sContent-Length: 0\r\n\r\n",
+	fmt.Fprintf(&b, "Contact: <sip:%d@%s;transport=tcp;pn-provider=apns;pn-param=%s.voip;pn-prid=%s>;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-%012d>\"\r\nExpires: %d\r\n%sContent-Length: 0\r\n\r\n",
 		p.number, p.conn.LocalAddr(), bundle, token(p.number), p.number, expires, authorization)
 	if _, err := p.conn.Write(b.Bytes()); err != nil {
 		return 0, nil, err
