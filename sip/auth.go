@@ -21,7 +21,7 @@ type digestServer struct {
 	domains    []string
 	accounts   Accounts
 	nonces     *nonces
-	nobody     string // HA1 of extensions that do not exist
+	nobody     string // password of extensions that do not exist
 	rejected   func(reason string)
 }
 
@@ -31,7 +31,7 @@ func newDigestServer(cfg Config, accounts Accounts, rejected func(reason string)
 		domains:    cfg.Domains,
 		accounts:   accounts,
 		nonces:     newNonces(cfg.Auth.NonceLifetime),
-		nobody:     HA1("SHA-256", rand.Text(), rand.Text(), rand.Text()),
+		nobody:     rand.Text(),
 		rejected:   rejected,
 	}
 }
@@ -115,12 +115,12 @@ func (d *digestServer) verify(req *sipgo.Request, creds map[string]string, realm
 	return nil
 }
 
-// knows checks the response. An unknown extension takes the same steps with an
-// HA1 that no password has.
+// knows checks the response. An unknown extension takes the same steps as one
+// that has a password, with one that nobody knows.
 func (d *digestServer) knows(req *sipgo.Request, creds map[string]string, realm, algorithm string) bool {
 	ha1, exists := d.accounts.HA1(creds["username"], realm, algorithm)
 	if !exists {
-		ha1 = d.nobody
+		ha1 = HA1(algorithm, creds["username"], realm, d.nobody)
 	}
 	want, _ := digestInput{
 		algorithm: algorithm, method: string(req.Method), uri: creds["uri"],
