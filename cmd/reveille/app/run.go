@@ -58,8 +58,8 @@ func (a *App) live(ctx context.Context, served <-chan error) error {
 		select {
 		case <-open:
 			open = nil
-			close(a.ready)
 			a.log.Info("ready for calls", "sip", a.SIPAddresses(), "http", a.HTTPAddress())
+			close(a.ready)
 		case err := <-served:
 			return explain(err)
 		case <-a.drain:
