@@ -90,7 +90,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	}
 	reg, err := newRegistrar(cfg, registrarOptions{
 		Log: o.Log, Location: o.Location, Accounts: o.Accounts, Push: o.Push,
-		Rejected: s.metrics.reject, Keep: s.keepFlow,
+		Rejected: s.metrics.reject, Answered: s.metrics.answered, Keep: s.keepFlow,
 	})
 	if err != nil {
 		return nil, err
@@ -99,7 +99,11 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	s.txs = newTransactions(o.Log, s)
 	s.txs.rejected = s.metrics.reject
 	s.transport, err = newTransport(cfg, o, s.txs.receive, s.flowClosed, s.metrics.reject)
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	o.Location.OnIdleFlow(s.transport.forget)
+	return s, nil
 }
 
 // Serve listens, registers at the trunks and hands calls to h, until ctx ends.
