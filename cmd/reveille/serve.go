@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"reveille/cmd/reveille/app"
 	"reveille/config"
@@ -85,6 +86,10 @@ func (s *service) configure() (*config.Config, error) {
 	return cfg, err
 }
 
+// lastWords is how long an end at once may take: calls are told, trunks are
+// told, each within 2 s.
+const lastWords = 5 * time.Second
+
 // errCutShort: a second signal did not let the drain come to its end.
 var errCutShort = errors.New("ended at once by a second signal, before the drain was over")
 
@@ -96,6 +101,7 @@ func (s *service) run(ctx context.Context) error {
 	go func() { done <- s.app.Run(ctx) }()
 	ready := s.app.Ready()
 	draining, cut := false, false
+	var late <-chan time.Time // runs from the second signal on
 	for {
 		select {
 		case <-ready:
@@ -109,12 +115,15 @@ func (s *service) run(ctx context.Context) error {
 			case draining:
 				s.log.Warn("second signal: ending at once", "signal", sig.String())
 				cut = true
+				late = time.After(lastWords)
 				stop()
 			default:
 				s.log.Info("signal: draining; a second one ends at once", "signal", sig.String())
 				draining = true
 				s.app.Drain()
 			}
+		case <-late:
+			return errCutShort
 		case err := <-done:
 			if err == nil && cut {
 				return errCutShort

@@ -88,6 +88,9 @@ const (
 
 // NewServer makes the HTTP server; the caller gives it a listener.
 func NewServer(o Options) (*http.Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	h, err := NewHandler(o)
 	if err != nil {
 		return nil, err
