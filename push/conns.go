@@ -22,6 +22,7 @@ const (
 	pingEvery    = 30 * time.Second // silence after which a connection is pinged
 	pingTimeout  = 5 * time.Second
 	dialTimeout  = 5 * time.Second
+	dialPatience = time.Second // then a request starts another dial beside one that hangs
 	redialFirst  = 500 * time.Millisecond
 	redialMost   = 30 * time.Second
 	logEvery     = 20              // failed dials in a row: every tenth minute
@@ -32,7 +33,7 @@ const (
 
 var (
 	errPoolClosed = errors.New("push: closed")
-	errLost       = errors.New("connections are lost as soon as they are made")
+	errLost       = errors.New("connections hang, or are lost as soon as they are made")
 )
 
 // DialFunc opens a connection, like net.Dialer.DialContext.
@@ -63,14 +64,16 @@ type connPool struct {
 // conn is one connection. Its fields belong to the pool's mutex.
 type conn struct {
 	cc      *http.ClientConn
+	raw     *rawConn
 	load    int  // requests on it or waiting for it
 	retired bool // takes no new requests; closed when the last is done
 }
 
 // dial is one attempt to connect; err is valid once done is closed.
 type dial struct {
-	done chan struct{}
-	err  error
+	since time.Time
+	done  chan struct{}
+	err   error
 }
 
 func newConnPool(base string, roots *x509.CertPool, dialer DialFunc, log *slog.Logger) (*connPool, error) {
@@ -95,7 +98,6 @@ func newConnPool(base string, roots *x509.CertPool, dialer DialFunc, log *slog.L
 
 func newTransport(roots *x509.CertPool, dialer DialFunc) *http.Transport {
 	tr := &http.Transport{
-		DialContext:     dialer,
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)},
 		Protocols:       new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
@@ -107,9 +109,10 @@ func newTransport(roots *x509.CertPool, dialer DialFunc) *http.Transport {
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 	if dialer == nil { // a proxy is for the real network only
-		tr.DialContext = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+		dialer = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 		tr.Proxy = http.ProxyFromEnvironment
 	}
+	tr.DialContext = tracked(dialer)
 	tr.Protocols.SetHTTP2(true)
 	return tr
 }
@@ -192,13 +195,14 @@ func (p *connPool) await(pause <-chan time.Time) bool {
 	return true
 }
 
-// dialLocked joins the dial under way or starts one. It lasts at most
-// dialTimeout, whoever waits for it.
+// dialLocked joins the dial under way, unless that hangs, or starts one. It
+// lasts at most dialTimeout, whoever waits for it.
 func (p *connPool) dialLocked() *dial {
-	if p.dialling != nil {
+	now := time.Now()
+	if p.dialling != nil && now.Sub(p.dialling.since) < dialPatience {
 		return p.dialling
 	}
-	d := &dial{done: make(chan struct{})}
+	d := &dial{since: now, done: make(chan struct{})}
 	if p.closed {
 		d.err = errPoolClosed
 		close(d.done)
@@ -212,18 +216,21 @@ func (p *connPool) dialLocked() *dial {
 func (p *connPool) dial(d *dial) {
 	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
-	cc, err := p.tr.NewClientConn(ctx, "https", p.addr)
+	var raw *rawConn
+	cc, err := p.tr.NewClientConn(context.WithValue(ctx, rawConnKey{}, &raw), "https", p.addr)
 	if err != nil {
 		err = fmt.Errorf("connecting to %s: %w", p.addr, err)
 	}
 	p.mu.Lock()
-	p.dialling = nil
+	if p.dialling == d {
+		p.dialling = nil
+	}
 	if err == nil && p.closed {
 		cc.Close()
 		err = errPoolClosed
 	}
 	if err == nil {
-		p.conns = append(p.conns, &conn{cc: cc})
+		p.conns = append(p.conns, &conn{cc: cc, raw: raw})
 	}
 	d.err = err
 	p.mu.Unlock()
@@ -257,16 +264,25 @@ func (p *connPool) acquire(ctx context.Context) (*conn, error) {
 		}
 		d := p.dialLocked()
 		p.mu.Unlock()
-		select {
-		case <-d.done:
-			if d.err != nil {
-				return nil, d.err
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := d.wait(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("connecting to %s: %w", p.addr, errLost)
+}
+
+// wait waits for the dial, but no longer than it is worth it.
+func (d *dial) wait(ctx context.Context) error {
+	patience := time.NewTimer(time.Until(d.since.Add(dialPatience)))
+	defer patience.Stop()
+	select {
+	case <-d.done:
+		return d.err
+	case <-patience.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // leastLoaded prefers a connection with a free stream; one that is at its

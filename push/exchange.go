@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -18,7 +19,8 @@ import (
 const (
 	maxAnswer    = 16 << 10 // bytes of an answer's body; Apple's have under a hundred
 	maxReason    = 64
-	connAttempts = 3 // connections tried at once for a request that certainly was not processed
+	streamWait   = time.Second // for a free stream on a connection
+	connAttempts = 3           // connections tried at once for a request that certainly was not processed
 )
 
 // exchange is one HTTP request and what came of it. It travels in the
@@ -71,7 +73,10 @@ func (e exchanger) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // errTurnedAway marks errors where the peer said that it did not process the
 // request (GOAWAY, REFUSED_STREAM) or the connection took no more.
-var errTurnedAway = errors.New("turned away")
+var (
+	errTurnedAway = errors.New("turned away")
+	errNoStream   = errors.New("the connection let no request through")
+)
 
 // once makes the request on one connection and reads the answer's body.
 func (e exchanger) once(req *http.Request, x *exchange) (err error, safe bool) {
@@ -80,29 +85,68 @@ func (e exchanger) once(req *http.Request, x *exchange) (err error, safe bool) {
 		return err, true
 	}
 	defer e.pool.release(c)
-	var wrote atomic.Bool
-	trace := &httptrace.ClientTrace{WroteRequest: func(i httptrace.WroteRequestInfo) {
-		if i.Err == nil {
-			wrote.Store(true)
-		}
-	}}
-	req = req.Clone(httptrace.WithClientTrace(req.Context(), trace))
+	ctx, cancel := context.WithCancelCause(req.Context())
+	defer cancel(nil)
+	req, needs := traced(req.WithContext(ctx), c.raw)
 	if req.GetBody != nil {
 		if req.Body, err = req.GetBody(); err != nil {
 			return err, true
 		}
 	}
+	// A connection whose peer has no stream or window to give may be stuck:
+	// what is not sent yet is better off on another.
+	patience := time.AfterFunc(streamWait, func() {
+		if needs() == notWritten {
+			cancel(errNoStream)
+		}
+	})
+	defer patience.Stop()
+	defer c.raw.watch(needs)()
 	res, err := c.cc.RoundTrip(req)
 	if err == nil {
 		x.conn = c
 		x.read(res)
 		return nil, true
 	}
-	if turnedAway(err) {
+	return e.failed(c, err, context.Cause(ctx) == errNoStream, needs())
+}
+
+// failed says what an error means for the request. One that was never written
+// whole, or of which a part was never acknowledged, cannot have been processed.
+func (e exchanger) failed(c *conn, err error, noStream bool, needs uint64) (_ error, safe bool) {
+	lost := c.cc.Err() != nil && c.raw.unacked(needs)
+	switch {
+	case noStream && needs == notWritten:
+		return errors.Join(errTurnedAway, errNoStream), true
+	case turnedAway(err) || lost:
 		e.pool.retire(c)
 		return errors.Join(errTurnedAway, err), true
 	}
-	return err, !wrote.Load()
+	return err, needs == notWritten
+}
+
+const notWritten = math.MaxUint64
+
+// traced gives the request a trace, and a function that says which of the
+// connection's bytes the request cannot do without; notWritten until it has
+// been written whole. That is a byte after its headers, before its body's end:
+// what was written when the body was done may hold other requests' bytes.
+func traced(req *http.Request, raw *rawConn) (*http.Request, func() uint64) {
+	var needed, at atomic.Uint64
+	at.Store(notWritten)
+	trace := &httptrace.ClientTrace{
+		WroteHeaders: func() {
+			if raw != nil {
+				needed.Store(raw.written.Load() + 1)
+			}
+		},
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				at.Store(needed.Load())
+			}
+		},
+	}
+	return req.Clone(httptrace.WithClientTrace(req.Context(), trace)), at.Load
 }
 
 // turnedAway recognises the errors after which net/http's own transport would
