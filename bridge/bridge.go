@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type graveyard interface {
 type dialer interface {
 	Dial(b location.Binding, inv sip.Invitation) (*sip.Outbound, error)
 	LastHeard(flowID string) time.Time
+	LocalAddress(flowID string) netip.Addr
 }
 
 // pusher wakes devices.

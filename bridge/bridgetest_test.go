@@ -326,6 +326,10 @@ func (w *world) awake(o phoneOptions) *phone {
 // invite begins the call that is drawn.
 func (w *world) invite(inv siptest.Invitation) *siptest.Call {
 	w.t.Helper()
+	if w.tcpTrunk { // a connection that says nothing for 10 s is closed
+		w.trunk.Close()
+		w.startTrunk()
+	}
 	w.ladder.Reset()
 	if inv.To == "" {
 		inv.To = number
@@ -366,8 +370,13 @@ func (w *world) talk(a, b *siptest.Call) {
 	w.t.Helper()
 	before := [2]int{a.Audio.Hearing(b.Audio).Sent, b.Audio.Hearing(a.Audio).Sent}
 	var both sync.WaitGroup
-	both.Go(func() { _ = a.Talk(context.Background(), 100) })
-	both.Go(func() { _ = b.Talk(context.Background(), 100) })
+	for _, c := range []*siptest.Call{a, b} {
+		both.Go(func() {
+			if err := c.Talk(context.Background(), 100); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
 	both.Wait()
 	time.Sleep(200 * time.Millisecond)
 	for i, h := range []siptest.Hearing{a.Audio.Hearing(b.Audio), b.Audio.Hearing(a.Audio)} {
@@ -434,8 +443,18 @@ func (w *world) golden(name string) {
 	want, err := os.ReadFile(file)
 	w.must(err)
 	if got != string(want) {
-		w.t.Errorf("the ladder of %s is\n%s\nwant\n%s", name, got, want)
+		w.t.Errorf("the ladder of %s is\n%sIt differs first at\n%s", name, got, firstDifference(string(want), got))
 	}
+}
+
+func firstDifference(want, got string) string {
+	a, b := strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return "want " + a[i] + "got  " + b[i]
+		}
+	}
+	return "its end"
 }
 
 // equal reports a difference.

@@ -256,6 +256,7 @@ func (c *Call) connecting(ctx context.Context) state {
 	c.session.Connect()
 	c.rec.update(func(r *Record) { r.Answer, r.Device = c.answer, won.ID })
 	c.log.Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
+	c.buryRest(sip.CompletedElsewhere()) // now: a device that comes late must not ring until the call ends
 	return state{"talking", c.talking}
 }
 

@@ -23,9 +23,12 @@ type device struct {
 	woke     bool
 
 	out      *sip.Outbound // its leg, if it was invited
-	heard    bool          // the device answered the INVITE in some way
-	finished bool          // it refused, or is out of the call for another reason
-	answer   []byte        // SDP of its 200
+	invited  time.Time
+	heard    bool              // the device answered the INVITE in some way
+	quiet    bool              // nothing was heard in time: its flow is as good as dead
+	next     *location.Binding // a newer flow, to be used if nothing is heard
+	finished bool              // it refused, or is out of the call for another reason
+	answer   []byte            // SDP of its 200
 }
 
 // event is what pushes and device legs tell the call.
@@ -100,6 +103,12 @@ func (c *Call) post(ctx context.Context, e event) {
 	}
 }
 
+// firstWord is how long a device that has registered by a newer flow gets to
+// answer the INVITE on the older one before that counts as dead: T1, the round
+// trip that SIP reckons with (RFC 3261 §17.1.1.1). Were it moved at once, each
+// REGISTER of a storm would bring a further INVITE.
+const firstWord = 500 * time.Millisecond
+
 // invite sends the call to a binding: one INVITE per call and device. A device
 // that never answered the first one in any way, and comes back by another
 // flow, gets it there: the first flow was dead.
@@ -109,9 +118,14 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 	if d.finished || d.out != nil && (d.heard || d.out.Binding().FlowID == b.FlowID) {
 		return nil
 	}
+	if d.out != nil && !d.quiet {
+		c.moveLater(ctx, d, b)
+		return nil
+	}
 	if err := c.openSession(); err != nil {
 		return err
 	}
+	c.session.ReachedAt(rtp.Device, c.bridge.dial.LocalAddress(b.FlowID))
 	offer, err := c.session.Offer(rtp.Device)
 	if err != nil {
 		return err
@@ -129,10 +143,41 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 		c.wake(ctx, d)
 		return nil
 	}
-	d.out, d.asleep = out, false
+	d.out, d.asleep, d.quiet, d.next, d.invited = out, false, false, nil, time.Now()
 	c.rec.step("INVITE to device", d.ID, b.Transport)
 	go c.follow(ctx, d, out)
 	return nil
+}
+
+// moveLater notes a newer flow, and has it used once the older one has had its time.
+func (c *Call) moveLater(ctx context.Context, d *device, b location.Binding) {
+	d.next = &b
+	out := d.out
+	time.AfterFunc(firstWord-time.Since(d.invited), func() { c.post(ctx, event{dev: d, out: out, quiet: true}) })
+}
+
+// silent: the device has not answered the INVITE in any way. It is invited by
+// its newer flow if it has one, else taken as asleep.
+func (c *Call) silent(ctx context.Context, d *device) state {
+	if !d.quiet {
+		c.rec.step("no answer to INVITE", d.ID, "taken as asleep")
+	}
+	d.quiet = true
+	return c.move(ctx, d)
+}
+
+// move invites a device by its newer flow, or wakes it.
+func (c *Call) move(ctx context.Context, d *device) state {
+	if d.next == nil {
+		c.wake(ctx, d)
+		return state{}
+	}
+	b := *d.next
+	d.next = nil
+	if err := c.invite(ctx, b); err != nil {
+		return c.over(c.mediaEnding(err))
+	}
+	return state{}
 }
 
 // known is the device of a binding, as the location has it.
@@ -198,8 +243,7 @@ func (c *Call) take(ctx context.Context, e event, deadline *time.Timer) state {
 	case e.out != e.dev.out: // a leg that was given up
 	case e.quiet && e.dev.heard:
 	case e.quiet:
-		c.rec.step("no answer to INVITE", e.dev.ID, "taken as asleep")
-		c.wake(ctx, e.dev)
+		return c.silent(ctx, e.dev)
 	case e.step.Code < 200:
 		c.deviceRings(e.dev, e.step)
 	case e.step.Code < 300:
@@ -233,8 +277,7 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, p.Phrase)
 	if p.Local {
 		d.out = nil
-		c.wake(ctx, d)
-		return state{}
+		return c.move(ctx, d)
 	}
 	d.heard, d.finished, d.out = true, true, nil
 	switch {

@@ -25,6 +25,7 @@ func (c *Call) buryRest(why sip.Reason) {
 		if c.winner != nil {
 			reason = sip.CompletedElsewhere()
 		}
+		d.finished = true // told from here on by its tombstone, once
 		c.bridge.tombs.Bury(location.Tombstone{
 			CallUUID: c.id, AOR: d.AOR, DeviceID: d.ID, CallID: d.callID,
 			Cause: sipCause(reason), CauseText: reason.Text,
@@ -75,7 +76,7 @@ func (b *Bridge) tellAll(binding location.Binding) {
 // CANCEL with the reason. A 200 that comes first gets ACK and BYE.
 func (b *Bridge) tell(binding location.Binding, t location.Tombstone) {
 	log := b.log.With("call", t.CallUUID, "aor", t.AOR, "device", t.DeviceID)
-	session, err := b.relay.Open(rtp.SessionOptions{ID: t.CallUUID})
+	session, err := b.relay.Open(rtp.SessionOptions{ID: t.CallUUID, DeviceAddress: b.dial.LocalAddress(binding.FlowID)})
 	if err != nil {
 		log.Warn("a late device cannot be told that its call is over", "err", err)
 		return

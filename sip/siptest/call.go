@@ -134,7 +134,7 @@ func (c *Call) Answer() error {
 
 // cancelled takes the bridge's CANCEL, which has its 200.
 func (c *Call) cancelled(cancel *Message) {
-	c.put(cancel)
+	defer c.put(cancel)
 	if c.OnCancel != nil {
 		c.OnCancel(c, cancel)
 		return
@@ -184,8 +184,8 @@ func (c *Call) acked(ack *Message) {
 func (c *Call) answered(x *Exchange, m *Message) {
 	code := m.Code()
 	if x == c.invite {
-		c.put(m)
 		c.learnAnswer(m)
+		defer c.put(m) // who waits for it finds all done
 	}
 	switch {
 	case code >= 300:

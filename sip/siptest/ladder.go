@@ -169,8 +169,8 @@ const (
 )
 
 func (l *Ladder) gap() int {
-	if len(l.columns) > 4 { // keeps five columns and their details near 100
-		return ladderGap - 3
+	if len(l.columns) > 4 { // keeps five columns within 80
+		return ladderGap - 2
 	}
 	return ladderGap
 }
