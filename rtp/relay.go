@@ -39,6 +39,7 @@ type Options struct {
 type Relay struct {
 	timeout time.Duration
 	address netip.Addr // in our SDP, unless the session has its own
+	outside bool       // address is the configured external one: it goes before a session's own
 	log     *slog.Logger
 	open    func(netip.AddrPort) (PacketConn, error)
 	ports   *ports
@@ -46,6 +47,7 @@ type Relay struct {
 	ringers *scheduler // plays it
 	metrics *metrics
 	epoch   time.Time // moment 0
+	batches batches   // memory of readers
 
 	// Locks are taken in this order: mu, a session's mu, boundMu.
 	mu     sync.Mutex // guards the following
@@ -86,7 +88,7 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	if r.address, err = parseExternal(cfg.ExternalAddress); err != nil {
 		return nil, err
 	}
-	if !r.address.IsValid() {
+	if r.outside = r.address.IsValid(); !r.outside {
 		r.address = localAddress(o.LocalAddress)
 	}
 	if r.metrics, err = newMetrics(r, o.Registerer); err != nil {

@@ -18,8 +18,8 @@ const maxReadErrors = 100
 // SessionOptions are what a session is opened with.
 type SessionOptions struct {
 	ID string // call UUID, for logs
-	// Our address as that side reaches us, for its SDP; zero: the external address of the configuration, else the
-	// relay's default. It decides between IPv4 and IPv6.
+	// Our address as that side reaches us, for its SDP; zero: the relay's default. The external address of the
+	// configuration goes before it. It decides between IPv4 and IPv6.
 	TrunkAddress, DeviceAddress netip.Addr
 }
 
@@ -74,10 +74,7 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 		events: make(chan Event, eventBuffer),
 	}
 	for side, address := range []netip.Addr{o.TrunkAddress, o.DeviceAddress} {
-		if !address.IsValid() || address.IsUnspecified() {
-			address = r.address
-		}
-		s.sockets[side].address = address.Unmap()
+		s.sockets[side].address = r.addressOr(address)
 		s.exchanges[side].writer.ID = rand.Uint64() >> 2
 	}
 	if err := s.reserve(); err != nil {
@@ -88,6 +85,24 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// ReachedAt tells our address as that side reaches us, where it was not known at Open. It counts until the side's
+// socket is open.
+func (s *Session) ReachedAt(side Side, address netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sock := &s.sockets[side]; sock.rtp == nil {
+		sock.address = s.relay.addressOr(address)
+	}
+}
+
+// addressOr is what goes into SDP: the configured external address, else the session's own, else the default.
+func (r *Relay) addressOr(own netip.Addr) netip.Addr {
+	if r.outside || !own.IsValid() || own.IsUnspecified() {
+		return r.address
+	}
+	return own.Unmap()
 }
 
 // reserve takes both pairs and opens the trunk's socket.
@@ -156,35 +171,47 @@ func (s *Session) listenRTCPLocked(side Side) {
 // readLocked starts a reader.
 func (s *Session) readLocked(from origin, conn PacketConn) {
 	s.readers.Go(func() {
-		buf := make([]byte, maxPacket)
-		for s.pump(from, conn, buf) {
+		for s.pump(from, conn) {
 		}
 	})
 }
 
 // pump moves packets until the socket is closed. After a panic it reports true: the packet is lost, the call goes on.
-func (s *Session) pump(from origin, conn PacketConn, buf []byte) (again bool) {
+func (s *Session) pump(from origin, conn PacketConn) (again bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.log.Error("packet dropped: the relay failed on it", "side", from.side.String(), "err", r)
 			again = true
 		}
 	}()
-	for failures := 0; failures < maxReadErrors; {
+	var err error
+	if c, ok := conn.(*net.UDPConn); ok {
+		if err = s.readBatches(from, c); errors.Is(err, net.ErrClosed) {
+			return false
+		}
+	}
+	if err = s.readSingly(from, conn); !errors.Is(err, net.ErrClosed) {
+		s.log.Error("media socket given up after errors", "side", from.side.String(), "err", err)
+	}
+	return false
+}
+
+// readSingly reads any socket, until it is closed or fails for good.
+func (s *Session) readSingly(from origin, conn PacketConn) error {
+	buf := make([]byte, maxPacket)
+	for failures := 0; ; {
 		n, addr, err := conn.ReadFromUDPAddrPort(buf)
-		switch {
-		case err == nil:
+		if err == nil {
 			failures = 0
 			from.addr = addr
 			s.handle(from, buf[:n])
-		case errors.Is(err, net.ErrClosed):
-			return false
-		default: // such as an ICMP error that the system reports on the socket
-			failures++
+			continue
+		}
+		// Others may pass, such as an ICMP error that the system reports on the socket.
+		if failures++; failures >= maxReadErrors || errors.Is(err, net.ErrClosed) {
+			return err
 		}
 	}
-	s.log.Error("media socket given up after errors", "side", from.side.String())
-	return false
 }
 
 // handle relays one packet.

@@ -1,7 +1,6 @@
 package sip
 
 import (
-	"net/netip"
 	"time"
 
 	sipgo "github.com/emiago/sipgo/sip"
@@ -110,9 +109,6 @@ func (o *Outbound) Progress() <-chan Progress { return o.progress }
 
 // Binding is what was dialled.
 func (o *Outbound) Binding() location.Binding { return o.binding }
-
-// LocalAddress is our address as the device reaches us; invalid if unknown.
-func (o *Outbound) LocalAddress() netip.Addr { return o.srv.addressFor(o.flow) }
 
 // received takes each response of the INVITE transaction in wire order, on the
 // flow's reader; err ends the transaction without a final answer.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,6 +147,14 @@ func (s *Server) LastHeard(flowID string) time.Time {
 		return f.lastHeard()
 	}
 	return time.Time{}
+}
+
+// LocalAddress is our address as the peer of a flow reaches it; invalid if unknown.
+func (s *Server) LocalAddress(flowID string) netip.Addr {
+	if f := s.transport.flowByID(flowID); f != nil {
+		return s.addressFor(f)
+	}
+	return netip.Addr{}
 }
 
 // onRequest dispatches each new request, in wire order, on its flow's reader.
