@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -150,22 +152,16 @@ func (w *world) startPush() {
 
 // pushed draws a push and its answer.
 func (w *world) pushed(p pushtest.Push, a pushtest.Answer) {
+	w.mu.Lock() // two pushes at once are drawn one after the other
+	defer w.mu.Unlock()
 	where := ""
 	if p.Environment == pushtest.Sandbox {
 		where = "sandbox"
 	}
 	w.ladder.Arrow(p.At, siptest.Bridge, "push", "VoIP push", where)
 	if a.Do == pushtest.Nothing {
-		w.ladder.Arrow(time.Now(), "push", siptest.Bridge, jsonText(a.Status), a.Reason)
+		w.ladder.Arrow(time.Now(), "push", siptest.Bridge, strconv.Itoa(a.Status), a.Reason)
 	}
-}
-
-func jsonText(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }
 
 // wakePhones lets each phone start when its push arrives.
@@ -264,6 +260,7 @@ func (w *world) close() {
 	}
 	w.service.Close()
 	w.work.Wait()
+	time.Sleep(time.Second) // the ends of connections arrive
 }
 
 // onePushPerDevice holds that each device got one accepted push per call.
@@ -463,4 +460,11 @@ func equal[T comparable](t *testing.T, what string, got, want T) {
 	if got != want {
 		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
+}
+
+// sentPushes are the pushes that the service has accepted so far.
+func (w *world) sentPushes() []pushtest.Push {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.pushes)
 }

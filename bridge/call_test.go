@@ -21,9 +21,9 @@ func TestSleepingPhoneAnswers(t *testing.T) {
 		w.notTaken(p)
 		equal(t, "push states", pushStates(c), "sent accepted awake")
 		equal(t, "UUID in the INVITE", taken.UUID(), r.Call)
-		equal(t, "UUID in the push", w.pushes[0].Payload["uuid"], any(r.Call))
-		equal(t, "Call-ID in the push", w.pushes[0].Payload["call_id"], any(taken.ID))
-		equal(t, "caller in the push", w.pushes[0].Payload["caller_name"], any("Ada"))
+		equal(t, "UUID in the push", w.sentPushes()[0].Payload["uuid"], any(r.Call))
+		equal(t, "Call-ID in the push", w.sentPushes()[0].Payload["call_id"], any(taken.ID))
+		equal(t, "caller in the push", w.sentPushes()[0].Payload["caller_name"], any("Ada"))
 		equal(t, "SDP of 180 and 200", string(c.Got("180")[0].Body), string(c.Got("200")[0].Body))
 		for _, side := range []string{"trunk", "device"} {
 			if m := r.Media[side]; m.Packets != 100 || m.Lost != 0 {
@@ -45,7 +45,7 @@ func TestAwakePhoneAnswersWithoutAPush(t *testing.T) {
 		taken.Bye()
 		w.await(c, time.Second, "BYE")
 		r := w.ended("callee_hung_up", 200)
-		equal(t, "pushes", len(w.pushes), 0)
+		equal(t, "pushes", len(w.sentPushes()), 0)
 		equal(t, "pushes on record", len(r.Pushes), 0)
 		w.golden("awake")
 	})
@@ -180,7 +180,7 @@ func TestUnreadableOffer(t *testing.T) {
 		c := w.invite(siptest.Invitation{SDP: []byte("this is no SDP")})
 		w.await(c, time.Second, "400")
 		w.ended("bad_offer", 400)
-		equal(t, "pushes", len(w.pushes), 0)
+		equal(t, "pushes", len(w.sentPushes()), 0)
 	})
 }
 
@@ -335,7 +335,7 @@ func TestCallerIsTold(t *testing.T) {
 		p := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(time.Second)})
 		c := w.invite(siptest.Invitation{From: "anonymous", Header: []siptest.Field{{Name: "P-Asserted-Identity", Value: `"Grace" <sip:+44201@carrier>`}}})
 		w.await(c, 5*time.Second, "200")
-		equal(t, "handle in the push", w.pushes[0].Payload["handle"], any("+44201"))
+		equal(t, "handle in the push", w.sentPushes()[0].Payload["handle"], any("+44201"))
 		from := w.taken(p).Invite.Get("From")
 		if want := `"Grace" <sip:+44201@`; len(from) < len(want) || from[:len(want)] != want {
 			t.Errorf("From of the INVITE to the device: %s", from)

@@ -152,7 +152,7 @@ func TestRegisterStormGivesOneInvite(t *testing.T) {
 		c.Bye()
 		w.ended("caller_hung_up", 200)
 		w.notTaken(p)
-		equal(t, "pushes", len(w.pushes), 1)
+		equal(t, "pushes", len(w.sentPushes()), 1)
 	})
 }
 
