@@ -9,7 +9,7 @@ import (
 
 // Bounds of the memory of accepted pushes. Five minutes outlive waking,
 // ringing and the tombstone of a call; 131072 entries are the accepted pushes
-// of two minutes at 1000 calls/s, in some 30 MB.
+// of two minutes at 1000 calls/s, in some 60 MB (480 bytes each, by benchmark).
 const (
 	dedupeFor  = 5 * time.Minute
 	dedupeMost = 1 << 17

@@ -5,12 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -61,8 +58,13 @@ func (e exchanger) RoundTrip(req *http.Request) (*http.Response, error) {
 		// the epoch, and then Apple stores the push.
 		req.Header.Set("apns-expiration", "0")
 	}
+	body, err := io.ReadAll(req.Body)
+	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
 	for try := 1; ; try++ {
-		if x.err, x.safe = e.once(req, x); x.err == nil {
+		if x.err, x.safe = e.once(req, body, x); x.err == nil {
 			return x.answer(req), nil
 		}
 		if !x.safe || try == connAttempts || req.Context().Err() != nil || !errors.Is(x.err, errTurnedAway) {
@@ -79,74 +81,48 @@ var (
 )
 
 // once makes the request on one connection and reads the answer's body.
-func (e exchanger) once(req *http.Request, x *exchange) (err error, safe bool) {
+func (e exchanger) once(req *http.Request, body []byte, x *exchange) (err error, safe bool) {
 	c, err := e.pool.acquire(req.Context())
 	if err != nil {
 		return err, true
 	}
 	defer e.pool.release(c)
-	ctx, cancel := context.WithCancelCause(req.Context())
-	defer cancel(nil)
-	req, needs := traced(req.WithContext(ctx), c.raw)
-	if req.GetBody != nil {
-		if req.Body, err = req.GetBody(); err != nil {
-			return err, true
-		}
-	}
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	gate := &gate{payload: body, raw: c.raw}
+	req = req.WithContext(ctx)
+	req.Body = gate
 	// A connection whose peer has no stream or window to give may be stuck:
-	// what is not sent yet is better off on another.
+	// what has not left yet is better off on another.
 	patience := time.AfterFunc(streamWait, func() {
-		if needs() == notWritten {
-			cancel(errNoStream)
+		if gate.shut() {
+			cancel()
 		}
 	})
 	defer patience.Stop()
-	defer c.raw.watch(needs)()
+	defer c.raw.watch(gate.needs)()
 	res, err := c.cc.RoundTrip(req)
 	if err == nil {
 		x.conn = c
 		x.read(res)
 		return nil, true
 	}
-	return e.failed(c, err, context.Cause(ctx) == errNoStream, needs())
+	return e.failed(c, gate, err)
 }
 
-// failed says what an error means for the request. One that was never written
-// whole, or of which a part was never acknowledged, cannot have been processed.
-func (e exchanger) failed(c *conn, err error, noStream bool, needs uint64) (_ error, safe bool) {
-	lost := c.cc.Err() != nil && c.raw.unacked(needs)
+// failed says what an error means for the request. One whose last byte never
+// left, or was never acknowledged, cannot have been processed.
+func (e exchanger) failed(c *conn, gate *gate, err error) (_ error, safe bool) {
+	stayed := gate.shut()
+	lost := c.cc.Err() != nil && c.raw.unacked(gate.needs())
 	switch {
-	case noStream && needs == notWritten:
-		return errors.Join(errTurnedAway, errNoStream), true
 	case turnedAway(err) || lost:
 		e.pool.retire(c)
 		return errors.Join(errTurnedAway, err), true
+	case stayed && errors.Is(err, context.Canceled): // by our patience, or by the caller, who is gone then
+		return errors.Join(errTurnedAway, errNoStream, err), true
 	}
-	return err, needs == notWritten
-}
-
-const notWritten = math.MaxUint64
-
-// traced gives the request a trace, and a function that says which of the
-// connection's bytes the request cannot do without; notWritten until it has
-// been written whole. That is a byte after its headers, before its body's end:
-// what was written when the body was done may hold other requests' bytes.
-func traced(req *http.Request, raw *rawConn) (*http.Request, func() uint64) {
-	var needed, at atomic.Uint64
-	at.Store(notWritten)
-	trace := &httptrace.ClientTrace{
-		WroteHeaders: func() {
-			if raw != nil {
-				needed.Store(raw.written.Load() + 1)
-			}
-		},
-		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			if i.Err == nil {
-				at.Store(needed.Load())
-			}
-		},
-	}
-	return req.Clone(httptrace.WithClientTrace(req.Context(), trace)), at.Load
+	return err, stayed
 }
 
 // turnedAway recognises the errors after which net/http's own transport would

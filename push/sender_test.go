@@ -69,16 +69,16 @@ func TestFailureMayBeSentAgain(t *testing.T) {
 	})
 }
 
-// gate is a provider whose every push waits to be let through.
-type gate struct {
+// turnstile is a provider whose every push waits to be let through.
+type turnstile struct {
 	pass  chan Outcome
 	calls int
 	mu    sync.Mutex
 }
 
-func (*gate) Name() string       { return "gate" }
-func (*gate) Serves(string) bool { return true }
-func (g *gate) Push(ctx context.Context, _ Target, _ Message) (Outcome, bool) {
+func (*turnstile) Name() string       { return "gate" }
+func (*turnstile) Serves(string) bool { return true }
+func (g *turnstile) Push(ctx context.Context, _ Target, _ Message) (Outcome, bool) {
 	g.mu.Lock()
 	g.calls++
 	g.mu.Unlock()
@@ -90,13 +90,13 @@ func (g *gate) Push(ctx context.Context, _ Target, _ Message) (Outcome, bool) {
 	}
 }
 
-func newGateSender(t *testing.T) (*Sender, *gate) {
+func newGateSender(t *testing.T) (*Sender, *turnstile) {
 	t.Helper()
 	s, err := NewSender(DefaultConfig(), Options{LogTo: &bytes.Buffer{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{pass: make(chan Outcome)}
+	g := &turnstile{pass: make(chan Outcome)}
 	s.providers = []Provider{g}
 	return s, g
 }
