@@ -25,8 +25,8 @@ import (
 type locator interface {
 	Devices(aor string) []location.Device
 	Lookup(aor string) []location.Binding
-	Watch(ctx context.Context, aor string) <-chan location.Binding
-	WatchAll(ctx context.Context) <-chan location.Binding
+	Watch(aor string) *location.Watcher
+	WatchAll() *location.Watcher
 }
 
 // targets is what the outcome of a push changes.

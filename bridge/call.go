@@ -32,7 +32,7 @@ type Call struct {
 	session *rtp.Session // the audio; opened before the first INVITE to a device
 	early   []byte       // SDP of our 180s, nil for plain ones
 	devices map[string]*device
-	watch   <-chan location.Binding
+	watch   *location.Watcher
 	events  chan event // from pushes and device legs
 	winner  *device
 	refused Ending // the best refusal of a device so far
@@ -57,7 +57,7 @@ const repeat180 = time.Minute
 func newCall(b *Bridge, in *sip.Inbound) *Call {
 	c := &Call{
 		id: uuid.NewString(), bridge: b, in: in, started: time.Now(),
-		devices: map[string]*device{}, events: make(chan event, 8), hungUp: make(chan struct{}),
+		devices: map[string]*device{}, events: make(chan event), hungUp: make(chan struct{}),
 		refused: EndFailed,
 	}
 	c.log = b.log.With("call", c.id, "trunk", in.Trunk().Name())
@@ -83,6 +83,9 @@ func (c *Call) run(ctx context.Context) {
 		s = s.run(ctx)
 	}
 	c.bridge.metrics.moved(from, "")
+	if c.watch != nil {
+		c.watch.Close()
+	}
 }
 
 // admitting finds the callee, opens the audio and answers 180.
@@ -161,7 +164,7 @@ func (c *Call) mediaEnding(err error) Ending {
 // service has answered us. Present bindings come first, so that a phone that
 // is awake rings at once.
 func (c *Call) waking(ctx context.Context) state {
-	c.watch = c.bridge.loc.Watch(ctx, c.ext.Name)
+	c.watch = c.bridge.loc.Watch(c.ext.Name)
 	for _, d := range c.bridge.loc.Devices(c.ext.Name) {
 		c.rouse(ctx, c.device(d))
 	}
@@ -191,8 +194,8 @@ func (c *Call) await(ctx context.Context, deadline *time.Timer, late Ending) sta
 			return c.over(c.best())
 		}
 		select {
-		case b := <-c.watch:
-			if err := c.invite(ctx, b); err != nil {
+		case <-c.watch.Ready():
+			if err := c.inviteAll(ctx); err != nil {
 				return c.over(c.mediaEnding(err))
 			}
 		case e := <-c.events:

@@ -109,6 +109,16 @@ func (c *Call) post(ctx context.Context, e event) {
 // REGISTER of a storm would bring a further INVITE.
 const firstWord = 500 * time.Millisecond
 
+// inviteAll sends the call to each binding that the watch has.
+func (c *Call) inviteAll(ctx context.Context) error {
+	for b, ok := c.watch.Next(); ok; b, ok = c.watch.Next() {
+		if err := c.invite(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // invite sends the call to a binding: one INVITE per call and device. A device
 // that never answered the first one in any way, and comes back by another
 // flow, gets it there: the first flow was dead.

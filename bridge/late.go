@@ -57,7 +57,7 @@ func sipCause(r sip.Reason) int {
 // tellLate watches every registration for devices that come after the end of
 // their call, this process's calls or those of the one before.
 func (b *Bridge) tellLate(ctx context.Context) {
-	for binding := range b.loc.WatchAll(ctx) {
+	for binding := range b.loc.WatchAll().All(ctx) {
 		b.tellAll(binding)
 	}
 }

@@ -138,7 +138,12 @@ func displayName(s string) string {
 			return inner
 		}
 	}
-	return strings.NewReplacer(`"`, "", `\`, "").Replace(s)
+	return strings.Map(func(r rune) rune {
+		if r == '"' || r == '\\' {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // parseParams reads ";name=value" pieces, cut at the semicolons. Names become

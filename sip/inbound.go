@@ -36,7 +36,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 	to, from := req.To(), req.From()
 	in.leg = leg{
 		srv:       s,
-		log:       s.log.With("trunk", t.Name()),
+		log:       t.log,
 		id:        dialogID{callIDOf(req), tx.toTag},
 		ended:     make(chan struct{}),
 		reinvites: make(chan *Reinvite, 1),

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reveille/sip/location"
 	"reveille/sip/siptest"
 )
 
@@ -257,11 +258,11 @@ func TestRegisterFlowMoves(t *testing.T) {
 		wifi := b.phoneAt("tcp", "192.0.2.50")
 		wifi.want(200, contact, "Supported: outbound")
 		first := b.loc.Lookup("1001")[0].FlowID
-		watch := b.loc.Watch(b.t.Context(), "1001")
-		<-watch
+		watch := b.loc.Watch("1001")
+		registered(watch)
 		lte := b.phoneAt("tcp", "198.51.100.7")
 		lte.want(200, contact, "Supported: outbound")
-		if now := (<-watch).FlowID; now == first {
+		if now := registered(watch).FlowID; now == first {
 			t.Errorf("still on %s", now)
 		}
 		wifi.conn.Close() // the old connection dies late
@@ -280,7 +281,7 @@ func TestRegisterWatchersHearAfterTheAnswer(t *testing.T) {
 	inBed(t, nil, func(b *registerBed) {
 		u := b.phoneAt("tcp", "192.0.2.50")
 		u.creds.challenged(u.exchange())
-		watch := b.loc.Watch(b.t.Context(), "1001")
+		watch := b.loc.Watch("1001")
 		var answered atomic.Bool
 		b.net.Tap(func(p siptest.Packet) {
 			if bytes.HasPrefix(p.Data, []byte("SIP/2.0 200 ")) {
@@ -291,7 +292,7 @@ func TestRegisterWatchersHearAfterTheAnswer(t *testing.T) {
 			answered.Store(false)
 			told := make(chan bool)
 			go func() {
-				<-watch
+				registered(watch)
 				told <- answered.Load()
 			}()
 			token := fmt.Sprint("tok", i) // a new token each time: it must reach the disk
@@ -306,7 +307,7 @@ func TestRegisterWatchersHearAfterTheAnswer(t *testing.T) {
 		b.store.delay = 3 * time.Second
 		begin := time.Now()
 		go func() {
-			<-watch
+			registered(watch)
 			if took := time.Since(begin); took < 3*time.Second {
 				t.Errorf("told after %s, before the target was durable", took)
 			}
@@ -323,7 +324,7 @@ func TestRegisterFlowDiesBeforeTheAnswer(t *testing.T) {
 	inBed(t, nil, func(b *registerBed) {
 		u := b.phoneAt("tcp", "192.0.2.50")
 		u.creds.challenged(u.exchange())
-		watch := b.loc.Watch(b.t.Context(), "1001")
+		watch := b.loc.Watch("1001")
 		b.store.delay = 3 * time.Second
 		go func() {
 			time.Sleep(time.Second)
@@ -333,7 +334,8 @@ func TestRegisterFlowDiesBeforeTheAnswer(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b.wantBindings("1001")
 		select {
-		case binding := <-watch:
+		case <-watch.Ready():
+			binding, _ := watch.Next()
 			t.Errorf("told of %v on a dead flow", binding.FlowID)
 		default:
 		}
@@ -378,4 +380,14 @@ func TestRegisterUnknownLooksLikeWrongPassword(t *testing.T) {
 			t.Errorf("wrong password:\n%s\nunknown extension:\n%s", wrong, unknown)
 		}
 	})
+}
+
+// registered waits for the next binding of a watch.
+func registered(w *location.Watcher) location.Binding {
+	for {
+		if b, ok := w.Next(); ok {
+			return b
+		}
+		<-w.Ready()
+	}
 }

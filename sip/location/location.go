@@ -59,7 +59,7 @@ type Service struct {
 	idle     func(flowID string)             // see OnIdleFlow
 	tokens   map[token]*deviceRecord         // one push token belongs to one device
 	tombs    map[TombstoneKey]*tombRecord
-	everyone map[*watcher]struct{} // who watches all AORs
+	everyone map[*Watcher]struct{} // who watches all AORs
 	alarms   alarms                // what expires next
 	rings    time.Time             // when timer rings next
 	timer    *time.Timer           // rings at alarms[0]
@@ -71,7 +71,7 @@ type account struct {
 	bindings map[string]*record // by binding key
 	devices  map[string]*deviceRecord
 	tombs    map[TombstoneKey]*tombRecord
-	watchers map[*watcher]struct{}
+	watchers map[*Watcher]struct{}
 	held     bool // an update is at work on it
 }
 
@@ -96,7 +96,7 @@ func New(store Store, o Options) (*Service, error) {
 		flows:    map[string]map[*record]struct{}{},
 		tokens:   map[token]*deviceRecord{},
 		tombs:    map[TombstoneKey]*tombRecord{},
-		everyone: map[*watcher]struct{}{},
+		everyone: map[*Watcher]struct{}{},
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -166,7 +166,7 @@ func (l *Service) account(aor string) *account {
 			bindings: map[string]*record{},
 			devices:  map[string]*deviceRecord{},
 			tombs:    map[TombstoneKey]*tombRecord{},
-			watchers: map[*watcher]struct{}{},
+			watchers: map[*Watcher]struct{}{},
 		}
 		l.accounts[aor] = a
 	}

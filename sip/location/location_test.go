@@ -324,7 +324,7 @@ func TestPutAfterClose(t *testing.T) {
 	if _, err := l.Put(context.Background(), ada().update(time.Hour)); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
-	if _, ok := <-l.Watch(context.Background(), "1001"); ok {
+	if _, ok := <-feed(context.Background(), l.Watch("1001")); ok {
 		t.Error("a binding from a closed location")
 	}
 	l.Bury(Tombstone{CallUUID: "U"})
