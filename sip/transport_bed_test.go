@@ -36,14 +36,23 @@ type bed struct {
 
 func newBed(t testing.TB, network Network, change func(*Config), listen ...string) *bed {
 	t.Helper()
+	return newBedFor(t, nil, network, change, listen...)
+}
+
+// newBedFor is newBed with another handler; nil is the bed itself.
+func newBedFor(t testing.TB, h requestHandler, network Network, change func(*Config), listen ...string) *bed {
+	t.Helper()
 	b := &bed{rejects: map[string]int{}}
+	if h == nil {
+		h = b
+	}
 	cfg := DefaultConfig()
 	cfg.Listen = listen
 	if change != nil {
 		change(&cfg)
 	}
 	log := slog.New(slog.DiscardHandler)
-	b.transactions = newTransactions(log, b)
+	b.transactions = newTransactions(log, h)
 	b.transactions.rejected = b.reject
 	var err error
 	b.transport, err = newTransport(cfg, Options{Network: network, Log: log}, b.receive, b.flowGone, b.reject)
