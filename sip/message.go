@@ -22,7 +22,7 @@ const maxHeaderValue = 512
 
 // response builds a response with our To tag, and SDP where there is some.
 func (s *Server) response(tx *serverTx, code int, sdp []byte) *sipgo.Response {
-	res := sipgo.NewResponseFromRequest(tx.request(), code, Phrase(code), nil)
+	res := tx.response(code, Phrase(code))
 	if ua := s.cfg.UserAgent; ua != "" && code > 100 {
 		res.AppendHeader(sipgo.NewHeader("Server", ua))
 	}

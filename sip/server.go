@@ -230,6 +230,7 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 	}
 	s.respond(tx, s.response(tx, 100, nil))
 	in := newInbound(s, t, f, req, tx)
+	tx.keepOnly()
 	tx.value = in
 	f.calls.Store(true)
 	s.dialogs.add(in.id, in)

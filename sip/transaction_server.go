@@ -26,8 +26,8 @@ type serverTx struct {
 	// CANCEL: the tag of the request's To, else a fresh one.
 	toTag string
 
-	// value is the handler's: who answers the request.
-	value any
+	to    *sipgo.ToHeader // with toTag, shared by the responses
+	value any             // the handler's: who answers the request
 
 	refused atomic.Bool // answered 401 or 407
 
@@ -47,6 +47,11 @@ func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey str
 	s.toTag, _ = req.To().Params.Get("tag")
 	if s.toTag == "" {
 		s.toTag = newTag()
+	}
+	to := req.To()
+	s.to = &sipgo.ToHeader{DisplayName: to.DisplayName, Address: to.Address, Params: to.Params.Clone()}
+	if !s.to.Params.Has("tag") {
+		s.to.Params.Add("tag", s.toTag)
 	}
 	// sipgo's log lines name Request-URIs, which may hold push tokens.
 	s.fsm = sipgo.NewServerTx(key, req, f, slog.New(slog.DiscardHandler))
@@ -71,12 +76,55 @@ func (s *serverTx) try() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.trying != nil && !s.dropped {
-		s.respondLocked(sipgo.NewResponseFromRequest(s.req, 100, "Trying", nil))
+		s.respondLocked(s.response(100, "Trying"))
 	}
 }
 
 // request is the request as it came; it must not be changed.
 func (s *serverTx) request() *sipgo.Request { return s.req }
+
+// response begins a response (RFC 3261 §8.2.6, §12.1.1). It shares the headers
+// of the request instead of copying them: a parked call keeps its last
+// response for retransmission, and neither is changed any more.
+func (s *serverTx) response(code int, phrase string) *sipgo.Response {
+	res := sipgo.NewResponse(code, phrase)
+	dialog := s.req.IsInvite() && code > 100 && code < 300
+	for _, h := range s.req.Headers() {
+		switch h.Name() {
+		case "Via", "From", "Call-ID", "CSeq":
+			res.AppendHeader(h)
+		case "To":
+			res.AppendHeader(s.to)
+		case "Record-Route":
+			if dialog {
+				res.AppendHeader(h)
+			}
+		case "Timestamp":
+			if code == 100 {
+				res.AppendHeader(h)
+			}
+		}
+	}
+	res.SetTransport(s.f.transport())
+	return res
+}
+
+// keepOnly drops every header and the body of the request that its responses
+// do not need, once the handler has read them. It may be called only while the
+// request is being dispatched.
+func (s *serverTx) keepOnly() {
+	var drop []string
+	for _, h := range s.req.Headers() {
+		switch h.Name() {
+		case "Via", "From", "To", "Call-ID", "CSeq", "Record-Route", "Timestamp", "Require":
+		default:
+			drop = append(drop, h.Name())
+		}
+	}
+	for _, name := range drop {
+		s.req.RemoveHeader(name)
+	}
+}
 
 // flow is where the request came from and the answers go.
 func (s *serverTx) flow() *flow { return s.f }
