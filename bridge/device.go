@@ -93,7 +93,8 @@ func (c *Call) message(d *device) push.Message {
 		to = dialled[0]
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
-		Trunk: c.in.Trunk().Name(), Verstat: "none", DivertedBy: caller.DivertedBy, IssuedAt: now, ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout)}
+		Trunk: c.in.Trunk().Name(), Verstat: "none", DivertedBy: caller.DivertedBy, IssuedAt: now,
+		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered}
 }
 
 func (c *Call) post(ctx context.Context, e event) {
