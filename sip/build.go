@@ -31,9 +31,6 @@ func (r *rawMessage) build() (sipgo.Message, error) {
 			return nil, err
 		}
 	}
-	if vias := len(m.GetHeaders("Via")); vias > maxVias {
-		return nil, bad("Too many Via")
-	}
 	m.SetBody(r.body)
 	return m, nil
 }
@@ -113,6 +110,9 @@ func appendHeader(m sipgo.Message, h rawHeader) error {
 		values, ok := splitOutside(h.value, ',')
 		if !ok {
 			return bad("Unbalanced quotes in %s", h.name)
+		}
+		if h.name == "Via" && len(values) > maxVias {
+			return bad("Too many Via")
 		}
 		for _, v := range values {
 			header, err := parseListed(h.name, strings.TrimSpace(v))
@@ -227,7 +227,7 @@ func parseVia(value string) (*sipgo.ViaHeader, error) {
 // parseSentBy reads host[:port]. The host of an IPv6 reference comes without
 // its brackets, which is what sipgo's ViaHeader wants.
 func parseSentBy(s string) (host string, port int, err error) {
-	s = strings.NewReplacer(" ", "", "\t", "").Replace(s)
+	s = without(s, " \t")
 	host, rest := s, ""
 	if strings.HasPrefix(s, "[") {
 		var ok bool

@@ -14,6 +14,9 @@ var errBadAddress = errors.New("malformed header value")
 // look-ups by name find compact forms and odd spellings too. Names that we do
 // not know stay as they are.
 func longName(name string) string {
+	if long, ok := longNames[name]; ok { // written as usual
+		return long
+	}
 	lower := strings.ToLower(name)
 	if len(lower) == 1 {
 		if long := compactName(lower[0]); long != "" {
@@ -21,13 +24,20 @@ func longName(name string) string {
 		}
 		return name
 	}
-	for _, known := range knownNames {
-		if len(known) == len(lower) && strings.EqualFold(known, lower) {
-			return known
-		}
+	if long, ok := longNames[lower]; ok {
+		return long
 	}
 	return name
 }
+
+// longNames finds the names that we know in their usual case and in lower case.
+var longNames = func() map[string]string {
+	m := make(map[string]string, 2*len(knownNames))
+	for _, name := range knownNames {
+		m[name], m[strings.ToLower(name)] = name, name
+	}
+	return m
+}()
 
 // compactName is IANA's list of compact header names.
 func compactName(c byte) string {
@@ -76,7 +86,7 @@ func compactName(c byte) string {
 	return ""
 }
 
-// knownNames are the headers that the bridge reads, most frequent first.
+// knownNames are the headers that the bridge reads or writes.
 var knownNames = []string{
 	"Via", "From", "To", "Call-ID", "CSeq", "Contact", "Max-Forwards", "Content-Length",
 	"Content-Type", "Route", "Record-Route", "Allow", "Supported", "Require", "Proxy-Require",
@@ -138,8 +148,16 @@ func displayName(s string) string {
 			return inner
 		}
 	}
+	return without(s, `"\`)
+}
+
+// without drops every rune of cut from s.
+func without(s, cut string) string {
+	if !strings.ContainsAny(s, cut) {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
-		if r == '"' || r == '\\' {
+		if strings.ContainsRune(cut, r) {
 			return -1
 		}
 		return r
