@@ -360,3 +360,10 @@ func hostOf(addr string) string {
 	}
 	return host
 }
+
+// Draw makes l the ladder on which the peer draws from now on.
+func (a *agent) Draw(l *Ladder) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ladder = l
+}

@@ -21,6 +21,7 @@ type Ladder struct {
 	rungs   []rung
 	start   time.Time // of the first rung
 	live    io.Writer // gets each rung as it comes
+	width   int       // of live lines; longer details get a line of their own
 }
 
 // rung is one arrow, or a note if from and to are the same.
@@ -35,12 +36,15 @@ type rung struct {
 // should be Bridge.
 func NewLadder(columns ...string) *Ladder { return &Ladder{columns: columns} }
 
-// Live also draws each rung on w as it comes; now comes the head.
-func (l *Ladder) Live(w io.Writer) {
+// Live also draws each rung on w as it comes, in lines of up to width columns;
+// the head comes now. A nil w ends that.
+func (l *Ladder) Live(w io.Writer, width int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.live = w
-	fmt.Fprintln(w, l.head())
+	l.live, l.width = w, width
+	if w != nil {
+		fmt.Fprintln(w, l.head())
+	}
 }
 
 // Arrow records a message between two columns; detail stands at the margin.
@@ -68,8 +72,18 @@ func (l *Ladder) add(r rung) {
 	r.order = len(l.rungs)
 	l.rungs = append(l.rungs, r)
 	if l.live != nil {
-		fmt.Fprintln(l.live, l.draw(r))
+		fmt.Fprintln(l.live, l.fold(l.draw(r)))
 	}
+}
+
+// fold moves the detail of a line that is too long to the line below.
+func (l *Ladder) fold(line string) string {
+	margin := l.x(len(l.columns)-1) + 1
+	if len(line) <= l.width || len(line) <= margin {
+		return line
+	}
+	detail := strings.TrimSpace(line[margin:])
+	return line[:margin] + "\n" + strings.Repeat(" ", max(l.width-len(detail), 0)) + detail
 }
 
 // sent and received record a SIP message where a peer sees it.
