@@ -79,6 +79,7 @@ func TestWrongUsage(t *testing.T) {
 	for _, args := range []string{
 		"dance", "serve now", "serve --listen 1", "serve -c", "serve --log-level loud", "check -c a b", "status me", "calls a b",
 		"calls --limit many", "trunks x", "devices a b", "push-test", "push-test a b", "version 2", "help dance", "check",
+		"demo now", "demo --scenario dance",
 	} {
 		t.Run(args, func(t *testing.T) {
 			reveille(t, strings.Fields(args)...).wants(t, 2, "", "reveille")
@@ -286,4 +287,8 @@ func TestEndOfContextEndsAnAsking(t *testing.T) {
 	if err := ask(ctx, p, a, "/api/v1/trunks", func(admin.TrunkList) {}); err == nil {
 		t.Error("an ended context gave an answer")
 	}
+}
+
+func TestDemoOfOneScenario(t *testing.T) {
+	reveille(t, "demo", "--scenario", "busy").wants(t, 0, "486", "")
 }
