@@ -132,7 +132,7 @@ func (b *Bridge) Run(ctx context.Context) {
 }
 
 // Incoming is sip.Handler: one call, from the INVITE to the CDR.
-func (b *Bridge) Incoming(_ context.Context, in *sip.Inbound) {
+func (b *Bridge) Incoming(in *sip.Inbound) {
 	c := newCall(b, in)
 	b.mu.Lock()
 	b.calls[c.id] = c

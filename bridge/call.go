@@ -33,9 +33,9 @@ type Call struct {
 	early   []byte       // SDP of our 180s, nil for plain ones
 	devices map[string]*device
 	watch   *location.Watcher
-	events  chan event // from pushes and device legs
+	events  chan *event // from pushes and device legs
 	winner  *device
-	refused Ending // the best refusal of a device so far
+	refused *Ending // the best refusal of a device so far
 	answer  time.Time
 	rang    bool
 
@@ -57,7 +57,7 @@ const repeat180 = time.Minute
 func newCall(b *Bridge, in *sip.Inbound) *Call {
 	c := &Call{
 		id: uuid.NewString(), bridge: b, in: in, started: time.Now(),
-		devices: map[string]*device{}, events: make(chan event), hungUp: make(chan struct{}),
+		devices: map[string]*device{}, events: make(chan *event), hungUp: make(chan struct{}),
 		refused: EndFailed,
 	}
 	c.log = b.log.With("call", c.id, "trunk", in.Trunk().Name())
@@ -98,7 +98,7 @@ func (c *Call) admitting(context.Context) state {
 	if c.bridge.full(c.in.Trunk()) {
 		return c.over(EndTooManyCalls)
 	}
-	if ending, ok := c.openAudio(); !ok {
+	if ending := c.openAudio(); ending != nil {
 		return c.over(ending)
 	}
 	if err := c.in.Progress(180, c.early); err != nil {
@@ -116,20 +116,21 @@ func (c *Call) admitting(context.Context) state {
 // openAudio reads the trunk's offer and, for early media, answers it: the SDP
 // of the 180 is then the answer, and the 200 repeats it (RFC 3261 §13.2.1).
 // Without early media the session opens with the first INVITE to a device.
-func (c *Call) openAudio() (Ending, bool) {
+// nil: all is well.
+func (c *Call) openAudio() *Ending {
 	offer := c.in.Offer()
 	if offer == nil || !*c.in.Trunk().Config().EarlyMedia {
-		return Ending{}, true
+		return nil
 	}
 	if err := c.openSession(); err != nil {
-		return c.mediaEnding(err), false
+		return c.mediaEnding(err)
 	}
 	sdp, err := c.session.Answer(rtp.Trunk)
 	if err != nil {
-		return c.mediaEnding(err), false
+		return c.mediaEnding(err)
 	}
 	c.early = sdp
-	return Ending{}, true
+	return nil
 }
 
 func (c *Call) openSession() error {
@@ -147,7 +148,7 @@ func (c *Call) openSession() error {
 	return nil
 }
 
-func (c *Call) mediaEnding(err error) Ending {
+func (c *Call) mediaEnding(err error) *Ending {
 	c.log.Info("the audio cannot be set up", "err", err)
 	c.rec.step("audio refused", "", err.Error())
 	switch {
@@ -165,9 +166,7 @@ func (c *Call) mediaEnding(err error) Ending {
 // is awake rings at once.
 func (c *Call) waking(ctx context.Context) state {
 	c.watch = c.bridge.loc.Watch(c.ext.Name)
-	for _, d := range c.bridge.loc.Devices(c.ext.Name) {
-		c.rouse(ctx, c.device(d))
-	}
+	c.rouseAll(ctx)
 	if len(c.devices) == 0 {
 		return c.over(EndNoDevice)
 	}
@@ -185,7 +184,7 @@ func (c *Call) alerting(ctx context.Context) state {
 
 // await is the wait of a call that nobody has answered yet: for devices to
 // register, ring, answer or refuse, until the deadline.
-func (c *Call) await(ctx context.Context, deadline *time.Timer, late Ending) state {
+func (c *Call) await(ctx context.Context, deadline *time.Timer, late *Ending) state {
 	again := time.NewTicker(repeat180)
 	defer again.Stop()
 	alerting := c.rang
@@ -248,6 +247,9 @@ func (c *Call) connecting(ctx context.Context) state {
 	if err != nil {
 		return c.over(c.mediaEnding(err))
 	}
+	if !offerless {
+		c.session.Connect() // before the 200: the trunk's first packet may come a moment after it
+	}
 	if err := c.in.Answer(sdp); err != nil {
 		return c.gone() // the CANCEL was faster: the winner gets BYE
 	}
@@ -255,8 +257,8 @@ func (c *Call) connecting(ctx context.Context) state {
 		if next := c.awaitAnswer(ctx); next.run != nil {
 			return next
 		}
+		c.session.Connect()
 	}
-	c.session.Connect()
 	c.rec.update(func(r *Record) { r.Answer, r.Device = c.answer, won.ID })
 	c.log.Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
 	c.buryRest(sip.CompletedElsewhere()) // now: a device that comes late must not ring until the call ends
@@ -322,7 +324,7 @@ func (c *Call) talking(ctx context.Context) state {
 	}
 }
 
-func (c *Call) endedByTrunk() Ending {
+func (c *Call) endedByTrunk() *Ending {
 	end := c.in.End()
 	if end.Kind == sip.EndNoAck {
 		return EndNoAck
@@ -360,11 +362,11 @@ func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) 
 
 // over ends everything that is left of the call. Only the ending decides what
 // the trunk, the devices, the CDR and the metrics are told.
-func (c *Call) over(e Ending) state {
+func (c *Call) over(e *Ending) state {
 	return state{"over", func(context.Context) state { return c.end(e) }}
 }
 
-func (c *Call) end(e Ending) state {
+func (c *Call) end(e *Ending) state {
 	refusal := e.refusal(c.fallback())
 	c.in.Refuse(refusal) // does nothing after the answer
 	c.in.Hangup(e.Trunk) // does nothing before it
@@ -391,7 +393,7 @@ func (c *Call) fallback() string {
 }
 
 // finishRecord closes the audio and writes the CDR.
-func (c *Call) finishRecord(e Ending, refusal *sip.Refused) {
+func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 	var stats rtp.Stats
 	if c.session != nil {
 		stats = c.session.Close()

@@ -54,6 +54,13 @@ func (c *Call) device(d location.Device) *device {
 	return dev
 }
 
+// rouseAll pushes every device that may sleep.
+func (c *Call) rouseAll(ctx context.Context) {
+	for _, d := range c.bridge.loc.Devices(c.ext.Name) {
+		c.rouse(ctx, c.device(d))
+	}
+}
+
 // rouse pushes a device, unless it is surely awake: then the INVITE alone will do.
 func (c *Call) rouse(ctx context.Context, d *device) {
 	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
@@ -77,7 +84,7 @@ func (c *Call) wake(ctx context.Context, d *device) {
 		pctx, cancel := context.WithTimeout(ctx, c.bridge.cfg.PushTimeout)
 		defer cancel()
 		o := c.bridge.push.Send(pctx, d.AOR+"/"+d.ID, pushTarget(d.Target), m)
-		c.post(ctx, event{dev: d, push: &o})
+		c.post(ctx, &event{dev: d, push: &o})
 	}()
 }
 
@@ -97,7 +104,7 @@ func (c *Call) message(d *device) push.Message {
 		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered}
 }
 
-func (c *Call) post(ctx context.Context, e event) {
+func (c *Call) post(ctx context.Context, e *event) {
 	select {
 	case c.events <- e:
 	case <-ctx.Done():
@@ -164,7 +171,7 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 func (c *Call) moveLater(ctx context.Context, d *device, b location.Binding) {
 	d.next = &b
 	out := d.out
-	time.AfterFunc(firstWord-time.Since(d.invited), func() { c.post(ctx, event{dev: d, out: out, quiet: true}) })
+	time.AfterFunc(firstWord-time.Since(d.invited), func() { c.post(ctx, &event{dev: d, out: out, quiet: true}) })
 }
 
 // silent: the device has not answered the INVITE in any way. It is invited by
@@ -230,12 +237,12 @@ func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
 		select {
 		case p := <-out.Progress():
 			probe.Stop()
-			c.post(ctx, event{dev: d, out: out, step: p})
+			c.post(ctx, &event{dev: d, out: out, step: p})
 			if p.Code >= 200 {
 				return
 			}
 		case <-probe.C:
-			c.post(ctx, event{dev: d, out: out, quiet: true})
+			c.post(ctx, &event{dev: d, out: out, quiet: true})
 		case <-ctx.Done():
 			return
 		}
@@ -244,7 +251,7 @@ func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
 
 // take is one event of a call that nobody has answered yet. The zero state
 // means: go on waiting.
-func (c *Call) take(ctx context.Context, e event, deadline *time.Timer) state {
+func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 	switch {
 	case e.push != nil:
 		c.pushAnswered(e.dev, *e.push)
@@ -329,7 +336,7 @@ func (c *Call) pushAnswered(d *device, o push.Outcome) {
 
 // takeLate is an event after the answer: outcomes still count, a leg that
 // crossed our CANCEL takes care of itself.
-func (c *Call) takeLate(e event) {
+func (c *Call) takeLate(e *event) {
 	if e.push != nil {
 		c.pushAnswered(e.dev, *e.push)
 	}
@@ -370,7 +377,7 @@ func (c *Call) bound(d *device) bool {
 
 // best is the ending of a call that every device has refused or could not be
 // reached for: the refusal of a person outranks the failure of a push.
-func (c *Call) best() Ending {
+func (c *Call) best() *Ending {
 	pushed, refused := false, false
 	for _, d := range c.devices {
 		pushed = pushed || d.pushed && !d.finished

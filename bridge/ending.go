@@ -24,48 +24,49 @@ func q850(cause int, text string) sip.Reason {
 
 // Endings of an unanswered call.
 var (
-	EndCancelled     = Ending{Name: "cancelled", Code: 487, Verdict: "the caller hung up before anybody answered"}
-	EndBusy          = Ending{Name: "busy", Code: 486, Trunk: q850(17, "User busy"), Missed: true, Verdict: "the callee is busy"}
-	EndDeclined      = Ending{Name: "declined", Code: 603, Trunk: q850(21, "Call rejected"), Device: sip.Declined(), Verdict: "the callee declined"}
-	EndNoAnswer      = Ending{Name: "no_answer", Code: 480, Trunk: q850(19, "No answer"), Missed: true, Verdict: "a device rang, nobody answered"}
-	EndNoWake        = Ending{Name: "no_wake", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "a push was accepted, but no device registered in time"}
-	EndPushFailed    = Ending{Name: "push_failed", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "no push could be delivered and no device is connected"}
-	EndNoDevice      = Ending{Name: "no_device", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "the extension has no device: nothing has registered yet"}
-	EndFailed        = Ending{Name: "device_failed", Code: 480, Trunk: q850(31, "Normal, unspecified"), Missed: true, Verdict: "every device refused the call"}
-	EndUnknownNumber = Ending{Name: "unknown_number", Code: 404, Trunk: q850(1, "Unallocated number"), Verdict: "no extension has the dialled number"}
-	EndTooManyCalls  = Ending{Name: "too_many_calls", Code: 486, Trunk: q850(34, "No circuit available"), Missed: true, Verdict: "the trunk's max_calls is reached"}
-	EndNoPorts       = Ending{Name: "no_ports", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "media.ports is exhausted: widen the range"}
-	EndBadOffer      = Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
-	EndNoCodec       = Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
-	EndCallerLost    = Ending{Name: "caller_lost", Code: 480, Verdict: "the trunk's connection died before the answer"}
-	EndShutdown      = Ending{Name: "shutdown", Code: 503, Trunk: q850(41, "Temporary failure"), Device: q850(41, "Temporary failure"), Verdict: "the bridge was stopped"}
-	EndInternal      = Ending{Name: "internal", Code: 500, Trunk: q850(41, "Temporary failure"), Verdict: "a defect of the bridge; see the log"}
+	EndCancelled     = &Ending{Name: "cancelled", Code: 487, Verdict: "the caller hung up before anybody answered"}
+	EndBusy          = &Ending{Name: "busy", Code: 486, Trunk: q850(17, "User busy"), Missed: true, Verdict: "the callee is busy"}
+	EndDeclined      = &Ending{Name: "declined", Code: 603, Trunk: q850(21, "Call rejected"), Device: sip.Declined(), Verdict: "the callee declined"}
+	EndNoAnswer      = &Ending{Name: "no_answer", Code: 480, Trunk: q850(19, "No answer"), Missed: true, Verdict: "a device rang, nobody answered"}
+	EndNoWake        = &Ending{Name: "no_wake", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "a push was accepted, but no device registered in time"}
+	EndPushFailed    = &Ending{Name: "push_failed", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "no push could be delivered and no device is connected"}
+	EndNoDevice      = &Ending{Name: "no_device", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "the extension has no device: nothing has registered yet"}
+	EndFailed        = &Ending{Name: "device_failed", Code: 480, Trunk: q850(31, "Normal, unspecified"), Missed: true, Verdict: "every device refused the call"}
+	EndUnknownNumber = &Ending{Name: "unknown_number", Code: 404, Trunk: q850(1, "Unallocated number"), Verdict: "no extension has the dialled number"}
+	EndTooManyCalls  = &Ending{Name: "too_many_calls", Code: 486, Trunk: q850(34, "No circuit available"), Missed: true, Verdict: "the trunk's max_calls is reached"}
+	EndNoPorts       = &Ending{Name: "no_ports", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "media.ports is exhausted: widen the range"}
+	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
+	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
+	EndCallerLost    = &Ending{Name: "caller_lost", Code: 480, Verdict: "the trunk's connection died before the answer"}
+	EndShutdown      = &Ending{Name: "shutdown", Code: 503, Trunk: q850(41, "Temporary failure"), Device: q850(41, "Temporary failure"), Verdict: "the bridge was stopped"}
+	EndInternal      = &Ending{Name: "internal", Code: 500, Trunk: q850(41, "Temporary failure"), Verdict: "a defect of the bridge; see the log"}
 )
 
 // Endings of an answered call.
 var (
-	EndCallerHungUp = Ending{Name: "caller_hung_up", Verdict: "answered; the caller hung up"}
-	EndCalleeHungUp = Ending{Name: "callee_hung_up", Verdict: "answered; the callee hung up"}
-	EndNoAck        = Ending{Name: "no_ack", Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our 200"}
-	EndMediaTimeout = Ending{Name: "media_timeout", Trunk: q850(41, "No media"), Device: q850(41, "No media"), Verdict: "no audio came from either side"}
-	EndTooLong      = Ending{Name: "max_duration", Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "calls.max_duration was reached"}
-	EndByAdmin      = Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
+	EndCallerHungUp = &Ending{Name: "caller_hung_up", Verdict: "answered; the caller hung up"}
+	EndCalleeHungUp = &Ending{Name: "callee_hung_up", Verdict: "answered; the callee hung up"}
+	EndNoAck        = &Ending{Name: "no_ack", Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our 200"}
+	EndMediaTimeout = &Ending{Name: "media_timeout", Trunk: q850(41, "No media"), Device: q850(41, "No media"), Verdict: "no audio came from either side"}
+	EndTooLong      = &Ending{Name: "max_duration", Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "calls.max_duration was reached"}
+	EndByAdmin      = &Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
 )
 
 // with passes on the reason the far end gave.
-func (e Ending) with(trunk, device sip.Reason) Ending {
+func (e *Ending) with(trunk, device sip.Reason) *Ending {
+	passed := *e
 	if !trunk.IsZero() {
-		e.Trunk = trunk
+		passed.Trunk = trunk
 	}
 	if !device.IsZero() {
-		e.Device = device
+		passed.Device = device
 	}
-	return e
+	return &passed
 }
 
 // refusal is the final answer to the trunk. A call that reached nobody goes to
 // the fallback: a status in place of ours, or 302 to a URI (RFC 3261 §21.3.3).
-func (e Ending) refusal(fallback string) *sip.Refused {
+func (e *Ending) refusal(fallback string) *sip.Refused {
 	r := &sip.Refused{Code: e.Code, Reason: e.Trunk}
 	if !e.Missed || fallback == "" {
 		return r

@@ -8,7 +8,7 @@ import (
 
 func TestEndingFixesTheAnswer(t *testing.T) {
 	for _, c := range []struct {
-		ending   Ending
+		ending   *Ending
 		fallback string
 		code     int
 		contact  string

@@ -42,10 +42,10 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		reinvites: make(chan *Reinvite, 1),
 		flow:      f,
 		trunkSide: true,
-		local:     party{to.DisplayName, *to.Address.Clone(), tx.toTag},
-		remote:    party{name: from.DisplayName, uri: *from.Address.Clone()},
+		local:     party{to.DisplayName, &to.Address, tx.toTag},
+		remote:    party{name: from.DisplayName, uri: &from.Address},
 		remoteSeq: req.CSeq().SeqNo,
-		target:    *from.Address.Clone(),
+		target:    from.Address,
 	}
 	in.remote.tag, _ = from.Params.Get("tag")
 	in.learnPeer(req, false)

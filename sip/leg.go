@@ -82,7 +82,7 @@ type leg struct {
 // party is one end of the dialog: display name, address, tag.
 type party struct {
 	name string
-	uri  sipgo.Uri
+	uri  *sipgo.Uri // never changed: it may be the INVITE's own
 	tag  string
 }
 

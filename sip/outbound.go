@@ -75,6 +75,7 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 		return err
 	}
 	tag := newTag()
+	caller, callee := s.callerURI(inv.Caller, f), s.aorURI(o.binding.AOR, f)
 	o.leg = leg{
 		srv:       s,
 		log:       s.log.With("aor", o.binding.AOR, "device", o.binding.DeviceID),
@@ -84,8 +85,8 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 		flow:      f,
 		aor:       o.binding.AOR,
 		deviceID:  o.binding.DeviceID,
-		local:     party{quoted(inv.Caller.Name), s.callerURI(inv.Caller, f), tag},
-		remote:    party{uri: s.aorURI(o.binding.AOR, f)},
+		local:     party{quoted(inv.Caller.Name), &caller, tag},
+		remote:    party{uri: &callee},
 		target:    contact,
 	}
 	req := o.newRequest(sipgo.INVITE)

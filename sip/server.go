@@ -19,7 +19,7 @@ import (
 // Handler takes the calls. Incoming runs on a goroutine of its own and owns
 // the leg until it returns; it must end the leg by Refuse or Hangup.
 type Handler interface {
-	Incoming(ctx context.Context, in *Inbound)
+	Incoming(in *Inbound)
 }
 
 // Accounts knows the extensions and their credentials.
@@ -235,9 +235,7 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 	f.calls.Store(true)
 	s.dialogs.add(in.id, in)
 	s.work.Go(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		s.guard(tx, func() { s.handler.Incoming(ctx, in) })
+		s.guard(tx, func() { s.handler.Incoming(in) })
 		in.Refuse(&Refused{Code: 500}) // no-op unless the handler left it open
 	})
 }
