@@ -17,9 +17,9 @@ type moment = time.Duration
 
 // latch decides which source of packets is the peer. It is part of path and guarded with it.
 type latch struct {
-	signalled netip.AddrPort // from the peer's description; zero before one is known
-	locked    netip.AddrPort // where the peer's packets come from; zero until latched
 	open      bool           // candidates may win the latch
+	locked    netip.AddrPort // where the peer's packets come from; zero until latched
+	signalled netip.AddrPort // from the peer's description; zero before one is known
 	closes    moment         // when it closes; 0 until the first packet after it was opened
 	heard     moment         // when the locked source was last heard, kept while open
 	tries     [3]candidate   // sources seen while open

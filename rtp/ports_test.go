@@ -259,3 +259,46 @@ func callOver(t testing.TB, s *Session, trunk, device *net.UDPConn) (at [2]netip
 	}
 	return at
 }
+
+// Calls end in the middle of packets: closing must not wait for a reader that waits for it.
+func TestCloseUnderTraffic(t *testing.T) {
+	ip := netip.MustParseAddr("127.0.0.1")
+	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: ip})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	trunk, device := udp(t, ip), udp(t, ip)
+	for range 100 {
+		s, err := r.Open(SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := callOver(t, s, trunk, device)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			talker := rtptest.Talker{SSRC: 1, Payload: 8}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = device.WriteToUDPAddrPort(talker.Next(make([]byte, 160)), at[Device])
+				}
+			}
+		})
+		for s.Stats().Device.Packets < 20 {
+			runtime.Gosched()
+		}
+		closed := make(chan struct{})
+		go func() { s.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("Close hangs")
+		}
+		close(stop)
+		wg.Wait()
+	}
+}

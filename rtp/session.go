@@ -37,7 +37,6 @@ type Session struct {
 	player    *player // rings the trunk; nil when silent
 	watch     watch
 	closed    bool
-	final     Stats
 }
 
 // socket is a side's port pair.
@@ -123,13 +122,24 @@ func (s *Session) reserve() error {
 	return nil
 }
 
-// free closes the sockets and gives back the ports.
+// free undoes reserve.
 func (s *Session) free() {
+	s.closeSockets()
+	s.releasePorts()
+}
+
+// closeSockets closes what is open.
+func (s *Session) closeSockets() {
 	for side := range s.sockets {
-		sock := &s.sockets[side]
-		sock.close()
-		if sock.port != 0 {
-			s.relay.ports.release(sock.port)
+		s.sockets[side].close()
+	}
+}
+
+// releasePorts gives the ports back.
+func (s *Session) releasePorts() {
+	for side := range s.sockets {
+		if port := s.sockets[side].port; port != 0 {
+			s.relay.ports.release(port)
 		}
 	}
 }
@@ -281,10 +291,6 @@ func (s *Session) Relatch(side Side) {
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.statsLocked()
-}
-
-func (s *Session) statsLocked() Stats {
 	return Stats{
 		Trunk:  s.path.ends[Trunk].got.stats(s.relay.at),
 		Device: s.path.ends[Device].got.stats(s.relay.at),
@@ -298,27 +304,19 @@ func (s *Session) Close() Stats {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
+	s.stopWatchLocked()
+	s.mu.Unlock()
 	if first {
-		s.stopWatchLocked()
-		for side := range s.sockets {
-			s.sockets[side].close()
-		}
+		// Not under mu: closing waits for a reader in the middle of a packet, and that one may wait for mu. Nothing is
+		// opened any more.
+		s.closeSockets()
 	}
-	s.mu.Unlock()
 	s.readers.Wait()
-	if !first {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.statsLocked()
+	final := s.Stats()
+	if first {
+		s.releasePorts()
+		s.relay.remove(s, final)
 	}
-	s.mu.Lock()
-	final := s.statsLocked()
-	ports := []uint16{s.sockets[Trunk].port, s.sockets[Device].port}
-	s.mu.Unlock()
-	for _, port := range ports {
-		s.relay.ports.release(port)
-	}
-	s.relay.remove(s, final)
 	return final
 }
 

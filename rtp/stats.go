@@ -45,25 +45,28 @@ const (
 
 // reception is what RFC 3550 keeps of a stream of RTP packets. It is part of path and guarded with it.
 type reception struct {
-	packets, bytes         uint64
+	packets, bytes uint64
+	last           moment // of accepted packets; valid if packets > 0
+	seen           uint64 // bit i: highest-i came
+	ssrc           uint32
+	highest        uint32 // extended sequence number of the present source
+	unique         uint32 // packets of the present source without duplicates
+	bad            uint32 // the number that would confirm a jump, noBad if none
+	transit        uint32 // arrival less timestamp of the last packet, in units of rate
+	jitter         uint32 // in units of rate, times 16 (A.8)
+	rate           uint32 // Hz, of the last speech codec
+	started        bool
+	timed          bool // transit is known
+
+	first                  moment
+	base                   uint32 // the present source's first sequence number
+	lostBefore             uint64 // by sources before the present one
 	reordered, duplicates  uint64
 	dropped, invalid, held uint64
-	first, last            moment // of accepted packets; valid if packets > 0
-	lostBefore             uint64 // by sources before the present one
-	ssrc                   uint32
-	started                bool
-	base, highest          uint32 // extended sequence numbers of the present source
-	bad                    uint32 // the number that would confirm a jump, noBad if none
-	unique                 uint32 // packets of the present source without duplicates
-	seen                   uint64 // bit i: highest-i came
-	transit                uint32 // arrival less timestamp of the last packet, in units of rate
-	timed                  bool   // transit is known
-	jitter                 uint32 // in units of rate, times 16 (A.8)
-	rate                   uint32 // Hz, of the last speech codec
-	rtt                    time.Duration
-	farLost                uint32
-	farFraction            uint8 // in 1/256
 
+	rtt         time.Duration
+	farLost     uint32
+	farFraction uint8 // in 1/256
 }
 
 const noBad = 1 << 16 // no sequence number

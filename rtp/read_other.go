@@ -1,0 +1,14 @@
+//go:build !linux
+
+package rtp
+
+import (
+	"errors"
+	"net"
+)
+
+// batches exist on Linux only.
+type batches struct{}
+
+// readBatches is not to be had here.
+func (s *Session) readBatches(origin, *net.UDPConn) error { return errors.ErrUnsupported }
