@@ -27,6 +27,7 @@ type Options struct {
 // scenario is one story of a call.
 type scenario struct {
 	name, story string
+	proof       string // what is certain if all of it held
 	run         func(*stage)
 }
 
@@ -54,9 +55,8 @@ func choose(name string) ([]scenario, error) {
 
 // result is what came of one scenario.
 type result struct {
-	name   string
+	scenario
 	took   time.Duration
-	facts  []string // what held, in a few words
 	faults []string
 }
 
@@ -104,7 +104,7 @@ func play(ctx context.Context, w *world, out *printer, s scenario, place string)
 	st := newStage(ctx, w, out, s.name)
 	st.run(s, place)
 	took := time.Since(start)
-	return result{s.name, took, st.facts, st.faults}
+	return result{s, took, st.faults}
 }
 
 func failures(results []result) error {

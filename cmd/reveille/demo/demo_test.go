@@ -40,7 +40,7 @@ func TestUnknownScenario(t *testing.T) {
 }
 
 func TestFailureIsAnError(t *testing.T) {
-	err := failures([]result{{name: "busy"}, {name: "awake", faults: []string{"x"}}})
+	err := failures([]result{{scenario: scenario{name: "busy"}}, {scenario: scenario{name: "awake"}, faults: []string{"x"}}})
 	if err == nil || !strings.Contains(err.Error(), "awake") || strings.Contains(err.Error(), "busy") {
 		t.Errorf("%v", err)
 	}

@@ -80,9 +80,9 @@ func (p *printer) outcome(facts, faults []string) {
 func (p *printer) verdicts(results []result) {
 	held := 0
 	p.line("\n%s", p.paint(dim, strings.Repeat("─", lineWidth)))
-	p.line("%s", p.paint(bold, fmt.Sprintf("%-24s%-9s%7s  %s", "scenario", "verdict", "took", "what was seen")))
+	p.line("%s", p.paint(bold, fmt.Sprintf("%-24s%-9s%7s  %s", "scenario", "verdict", "took", "what is proven")))
 	for _, r := range results {
-		verdict, seen := p.paint(green, fmt.Sprintf("%-9s", "held")), r.facts
+		verdict, seen := p.paint(green, fmt.Sprintf("%-9s", "held")), []string{r.proof}
 		if len(r.faults) > 0 {
 			verdict, seen = p.paint(red, fmt.Sprintf("%-9s", "FAILED")), r.faults
 		} else {

@@ -72,6 +72,7 @@ func (st *stage) run(s scenario, place string) {
 	st.must(err)
 	st.trunk = trunk
 	s.run(st)
+	st.sleep(settle)
 	st.onePush()
 }
 
@@ -204,6 +205,7 @@ func (st *stage) onePush() {
 
 // invite begins the call, and the drawing.
 func (st *stage) invite() {
+	st.ladder.Reset()
 	st.ladder.Live(st.out, lineWidth)
 	c, err := st.trunk.Invite(siptest.Invitation{To: st.name, From: "+4930123456", FromName: "Ada Lovelace"})
 	st.must(err)
@@ -249,6 +251,13 @@ func (st *stage) talk(phone *siptest.Call) {
 	toPhone, toCarrier := phone.Audio.Hearing(st.call.Audio), st.call.Audio.Hearing(phone.Audio)
 	whole := toPhone.Whole(0) && toCarrier.Whole(0) && toPhone.Sent == frames && toCarrier.Sent == frames
 	st.hold(whole, "audio bit for bit: %d of %d packets to the phone, %d of %d back", toPhone.Heard, toPhone.Sent, toCarrier.Heard, toCarrier.Sent)
+}
+
+// hangUp ends the call from the carrier's side.
+func (st *stage) hangUp(phone *siptest.Call) {
+	_, err := st.call.Bye().Await(patience, "200")
+	st.must(err)
+	st.told(phone, "BYE", "")
 }
 
 // over waits until the call's record is closed, and holds its ending.
