@@ -132,14 +132,15 @@ func (b *Bridge) Run(ctx context.Context) {
 }
 
 // Incoming is sip.Handler: one call, from the INVITE to the CDR.
-func (b *Bridge) Incoming(in *sip.Inbound) {
+func (b *Bridge) Incoming(in *sip.Inbound) { b.admit(in).run(b.ctx) }
+
+func (b *Bridge) admit(in *sip.Inbound) *Call {
 	c := newCall(b, in)
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.calls[c.id] = c
 	b.perTrunk[in.Trunk().Name()]++
-	b.mu.Unlock()
-	defer b.forget(c)
-	c.run(b.ctx)
+	return c
 }
 
 func (b *Bridge) forget(c *Call) {

@@ -28,6 +28,7 @@ type Call struct {
 	rec     *record
 	started time.Time
 
+	state   string // where it is, for logs and metrics
 	ext     *Extension
 	session *rtp.Session // the audio; opened before the first INVITE to a device
 	early   []byte       // SDP of our 180s, nil for plain ones
@@ -73,19 +74,31 @@ func newCall(b *Bridge, in *sip.Inbound) *Call {
 // run is the sole place where a call changes state.
 func (c *Call) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	from := ""
+	defer c.leave(cancel)
 	for s := (state{"admitting", c.admitting}); s.run != nil; {
-		c.bridge.metrics.moved(from, s.name)
-		c.rec.update(func(r *Record) { r.State = s.name })
-		c.log.Debug("call is "+s.name, "from", from)
-		from = s.name
+		c.enter(s.name)
 		s = s.run(ctx)
 	}
-	c.bridge.metrics.moved(from, "")
+}
+
+// leave is the end of a call, even of one that a defect ended.
+func (c *Call) leave(cancel context.CancelFunc) {
+	c.enter("")
+	cancel()
 	if c.watch != nil {
 		c.watch.Close()
 	}
+	c.bridge.forget(c)
+}
+
+// enter logs, counts and records a transition; "" is the end.
+func (c *Call) enter(name string) {
+	c.bridge.metrics.moved(c.state, name)
+	if name != "" {
+		c.log.Debug("call is "+name, "from", c.state)
+		c.rec.update(func(r *Record) { r.State = name })
+	}
+	c.state = name
 }
 
 // admitting finds the callee, opens the audio and answers 180.
@@ -170,24 +183,20 @@ func (c *Call) waking(ctx context.Context) state {
 	if len(c.devices) == 0 {
 		return c.over(EndNoDevice)
 	}
-	deadline := time.NewTimer(c.bridge.cfg.PushTimeout + c.bridge.cfg.WakeTimeout)
-	defer deadline.Stop()
-	return c.await(ctx, deadline, EndNoWake)
+	return c.await(ctx, c.bridge.cfg.PushTimeout+c.bridge.cfg.WakeTimeout, EndNoWake)
 }
 
 // alerting: at least one device rings. Others may still come and fork in.
 func (c *Call) alerting(ctx context.Context) state {
-	deadline := time.NewTimer(c.bridge.cfg.RingTimeout)
-	defer deadline.Stop()
-	return c.await(ctx, deadline, EndNoAnswer)
+	return c.await(ctx, c.bridge.cfg.RingTimeout, EndNoAnswer)
 }
 
 // await is the wait of a call that nobody has answered yet: for devices to
 // register, ring, answer or refuse, until the deadline.
-func (c *Call) await(ctx context.Context, deadline *time.Timer, late *Ending) state {
-	again := time.NewTicker(repeat180)
-	defer again.Stop()
-	alerting := c.rang
+func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) state {
+	// Neither timer is stopped: the collector takes them, and without a defer
+	// the frame is small enough for the stack of a parked call to shrink.
+	deadline, again := time.NewTimer(longest), time.NewTicker(repeat180)
 	for {
 		if c.hopeless() {
 			return c.over(c.best())
@@ -201,13 +210,8 @@ func (c *Call) await(ctx context.Context, deadline *time.Timer, late *Ending) st
 			if next := c.take(ctx, e, deadline); next.run != nil {
 				return next
 			}
-			if c.rang && !alerting {
-				return state{"alerting", c.alerting}
-			}
 		case <-again.C:
-			if err := c.in.Progress(180, c.early); err != nil {
-				c.log.Debug("180 could not be repeated", "err", err)
-			}
+			c.tellCaller("")
 		case <-c.in.Ended():
 			return c.gone()
 		case <-deadline.C:

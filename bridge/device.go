@@ -263,7 +263,7 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 	case e.quiet:
 		return c.silent(ctx, e.dev)
 	case e.step.Code < 200:
-		c.deviceRings(e.dev, e.step)
+		return c.deviceRings(e.dev, e.step)
 	case e.step.Code < 300:
 		e.dev.heard, e.dev.answer = true, e.step.SDP
 		c.winner = e.dev
@@ -274,18 +274,21 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 	return state{}
 }
 
-func (c *Call) deviceRings(d *device, p sip.Progress) {
+// deviceRings: the first device that rings makes the call alerting.
+func (c *Call) deviceRings(d *device, p sip.Progress) state {
 	d.heard = true
 	if p.Code == 100 {
-		return
+		return state{}
 	}
 	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, "")
-	if !c.rang {
-		c.rang = true
-		delay := time.Since(c.started)
-		c.bridge.metrics.ring.Observe(delay.Seconds())
-		c.rec.update(func(r *Record) { r.RingMS = millis(delay) })
+	if c.rang {
+		return state{}
 	}
+	c.rang = true
+	delay := time.Since(c.started)
+	c.bridge.metrics.ring.Observe(delay.Seconds())
+	c.rec.update(func(r *Record) { r.RingMS = millis(delay) })
+	return state{"alerting", c.alerting}
 }
 
 // deviceRefused: 6xx ends the call for all devices (RFC 3261 §21.6); any other
@@ -342,12 +345,17 @@ func (c *Call) takeLate(e *event) {
 	}
 }
 
-// tellCaller lets the PBX see where the call is: a further 180 with X-Reveille-Push.
+// tellCaller sends a further 180. With X-Reveille-Push it lets the PBX see
+// where the call is; "" leaves the header out.
 func (c *Call) tellCaller(where string) {
 	if !c.answer.IsZero() {
 		return
 	}
-	if err := c.in.Progress(180, c.early, sip.Header{Name: "X-Reveille-Push", Value: where}); err != nil {
+	var extra []sip.Header
+	if where != "" {
+		extra = []sip.Header{{Name: "X-Reveille-Push", Value: where}}
+	}
+	if err := c.in.Progress(180, c.early, extra...); err != nil {
 		c.log.Debug("180 could not be sent", "err", err)
 	}
 }

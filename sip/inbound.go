@@ -154,3 +154,6 @@ func (in *Inbound) flowClosed() {
 		in.finish(End{Kind: EndFlowLost})
 	}
 }
+
+// abandoned refuses a leg that its handler has left open. It is deferred.
+func (in *Inbound) abandoned() { in.Refuse(&Refused{Code: 500}) }

@@ -167,7 +167,10 @@ func (s *Server) onRequest(f *flow, req *sipgo.Request, tx *serverTx) {
 	case sipgo.INVITE:
 		s.incoming(f, req, tx)
 	case sipgo.REGISTER:
-		s.work.Go(func() { s.guard(tx, func() { s.registrar.handle(f, req, tx) }) })
+		s.work.Go(func() {
+			defer s.recovered(tx)
+			s.registrar.handle(f, req, tx)
+		})
 	case sipgo.OPTIONS:
 		s.options(f, tx)
 	case sipgo.BYE:
@@ -234,10 +237,15 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 	tx.value = in
 	f.calls.Store(true)
 	s.dialogs.add(in.id, in)
-	s.work.Go(func() {
-		s.guard(tx, func() { s.handler.Incoming(in) })
-		in.Refuse(&Refused{Code: 500}) // no-op unless the handler left it open
-	})
+	s.work.Go(func() { s.serve(in) })
+}
+
+// serve runs a call; its few and small frames let the stack of a parked call
+// shrink.
+func (s *Server) serve(in *Inbound) {
+	defer in.abandoned() // runs last
+	defer s.recovered(in.tx)
+	s.handler.Incoming(in)
 }
 
 // inadmissible checks what RFC 3261 §8.2 asks of a UAS before it looks at the
@@ -252,16 +260,14 @@ func (s *Server) inadmissible(req *sipgo.Request) int {
 	return unacceptable(req)
 }
 
-// guard keeps a panic in the handling of one message from ending the process.
-func (s *Server) guard(tx *serverTx, handle func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.metrics.reject("panic")
-			s.log.Error("a handler failed; this is a defect, please report it", "err", fmt.Sprint(p), "stack", stack())
-			s.answer(tx, 500)
-		}
-	}()
-	handle()
+// recovered keeps a panic in the handling of one message from ending the
+// process. It is deferred.
+func (s *Server) recovered(tx *serverTx) {
+	if p := recover(); p != nil {
+		s.metrics.reject("panic")
+		s.log.Error("a handler failed; this is a defect, please report it", "err", fmt.Sprint(p), "stack", stack())
+		s.answer(tx, 500)
+	}
 }
 
 // refuseStranger drops an INVITE that no trunk sent without an answer: the
