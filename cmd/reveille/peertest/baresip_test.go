@@ -39,7 +39,7 @@ func (p *phone) start(t testing.TB) *phone {
 	p.file(t, "uuid", p.Instance)
 	p.process = start(t, "baresip", p.dir, "/usr/bin/stdbuf", "-oL", // it would keep its output back in a pipe
 		program(t, "baresip"), "-f", p.dir, "-s")
-	p.process.waitFor(t, "baresip is ready", 10*time.Second)
+	p.process.waitFor(t, "baresip is ready")
 	return p
 }
 
@@ -120,7 +120,7 @@ func (p *phone) command(t testing.TB, name string) {
 // waitForReply reads until something came: the command has been carried out then.
 func waitForReply(t testing.TB, c net.Conn) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(patience))
 	if _, err := c.Read(make([]byte, 4096)); err != nil {
 		t.Fatalf("baresip does not answer on its control port: %v", err)
 	}
@@ -129,14 +129,14 @@ func waitForReply(t testing.TB, c net.Conn) {
 // registered waits for the 200 to its REGISTER.
 func (p *phone) registered(t testing.TB) *phone {
 	t.Helper()
-	p.process.waitFor(t, `\{\d+/\w+/\w+\} 200 |useragents? registered|200 OK \(.*\) \[\d+ binding`, 10*time.Second)
+	p.process.waitFor(t, `\{\d+/\w+/\w+\} 200 |useragents? registered|200 OK \(.*\) \[\d+ binding`)
 	return p
 }
 
 // ringing waits for a call and for the phone to ring.
 func (p *phone) ringing(t testing.TB) *phone {
 	t.Helper()
-	p.process.waitFor(t, `Incoming call from:`, 20*time.Second)
+	p.process.waitFor(t, `Incoming call from:`)
 	return p
 }
 
@@ -149,17 +149,17 @@ func (p *phone) answer(t testing.TB) *phone {
 
 func (p *phone) established(t testing.TB) *phone {
 	t.Helper()
-	p.process.waitFor(t, `Call established`, 10*time.Second)
-	p.process.waitFor(t, `incoming rtp for 'audio' established`, 10*time.Second)
+	p.process.waitFor(t, `Call established`)
+	p.process.waitFor(t, `incoming rtp for 'audio' established`)
 	return p
 }
 
 // cancelled waits until the caller's CANCEL has ended the ringing.
 func (p *phone) cancelled(t testing.TB) *phone {
 	t.Helper()
-	p.process.waitFor(t, `^\S+ CANCEL sip:`, 20*time.Second)
-	p.process.waitFor(t, `SIP/2.0 487 `, 5*time.Second)
-	p.process.waitFor(t, `session closed`, 5*time.Second)
+	p.process.waitFor(t, `^\S+ CANCEL sip:`)
+	p.process.waitFor(t, `SIP/2.0 487 `)
+	p.process.waitFor(t, `session closed`)
 	return p
 }
 
@@ -170,13 +170,30 @@ func (p *phone) hangUp(t testing.TB) { p.command(t, "hangup") }
 // anything that plays it.
 func (p *phone) recording(t testing.TB) []int16 {
 	t.Helper()
-	p.process.waitFor(t, `Call with .* terminated|session closed`, 20*time.Second)
+	p.process.waitFor(t, `Call with .* terminated|session closed`)
 	p.process.stop(t) // closes the file
-	found, err := filepath.Glob(filepath.Join(p.dir, "dump-*-dec.wav"))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("the phone has written %d recordings, want 1 (%v)", len(found), err)
+	if n := len(p.recordings()); n != 1 {
+		t.Fatalf("the phone has written %d recordings, want 1", n)
 	}
-	heard, err := readWAV(found[0])
+	heard, err := readWAV(p.recordings()[0])
 	must(t, err)
 	return heard
+}
+
+func (p *phone) recordings() []string {
+	found, _ := filepath.Glob(filepath.Join(p.dir, "dump-*-dec.wav"))
+	return found
+}
+
+// hears waits, in the midst of a call, until enough of the source has reached the phone.
+func (p *phone) hears(t testing.TB, alaw []byte) *phone {
+	t.Helper()
+	hears(t, "the phone to hear the other side", alaw, func() []int16 {
+		if len(p.recordings()) == 0 {
+			return nil
+		}
+		pcm, _ := readWAV(p.recordings()[0]) // an error: it has no data yet
+		return pcm
+	})
+	return p
 }

@@ -55,7 +55,7 @@ var bridgeConfig string
 type bridge struct {
 	Registrar     string        // host:port of a PBX that it registers to, or ""
 	TrunkPassword string        // for that
-	WakeTimeout   time.Duration // default 20 s
+	WakeTimeout   time.Duration // default patience
 
 	Dir, SIP, TLS, HTTP       string // addresses are host:port
 	CarrierIP                 string
@@ -95,7 +95,7 @@ func (b *bridge) settings(t testing.TB) {
 	b.FirstRTP = freePort(t, bridgeIP, 40)
 	b.LastRTP = b.FirstRTP + 39
 	b.User, b.Password, b.Number, b.Bundle = "1001", "correct-horse-battery", "+4930123456", "com.example.phone"
-	b.WakeTimeout = cmpDuration(b.WakeTimeout, 20*time.Second)
+	b.WakeTimeout = cmpDuration(b.WakeTimeout, patience)
 	token := make([]byte, 32)
 	rand.Read(token)
 	b.token, b.instance = hex.EncodeToString(token), newInstance()
@@ -179,8 +179,8 @@ func (b *bridge) pushed(t testing.TB) pushtest.Push {
 	select {
 	case p := <-b.apns.Pushes():
 		return p
-	case <-time.After(10 * time.Second):
-		t.Fatal("no push came within 10 s")
+	case <-time.After(patience):
+		t.Fatalf("no push came within %v", patience)
 		return pushtest.Push{}
 	}
 }

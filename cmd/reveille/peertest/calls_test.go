@@ -63,16 +63,17 @@ func TestCarrierToSleepingPhone(t *testing.T) {
 	for _, network := range []string{"tcp", "tls"} {
 		t.Run(network, func(t *testing.T) {
 			t.Parallel()
-			sent := source(101, 12*time.Second)
+			sent := source(101, long)
 			b := (&bridge{}).start(t)
 			b.install(t, network)
 			c := (&carrier{Scenario: "caller_hangs_up", To: b.SIP, Number: b.Number, Audio: sent}).start(t)
 			push := b.pushed(t)
-			p := b.wake(t, network, &phone{Audio: source(102, 20*time.Second)}).answer(t)
+			p := b.wake(t, network, &phone{Audio: source(102, long)}).answer(t).hears(t, sent)
+			c.proceed(t)
 			c.finish(t)
 			checkIdentity(t, push, p)
 			checkOneAnswer(t, c)
-			checkAudio(t, "what the phone heard", p.recording(t), sent, 2*time.Second)
+			checkAudio(t, "what the phone heard", p.recording(t), sent)
 			checkRecord(t, b, push)
 			b.stop(t)
 		})
@@ -83,14 +84,15 @@ func TestCarrierToSleepingPhone(t *testing.T) {
 // passed the bridge in both directions.
 func TestAudioBothWays(t *testing.T) {
 	t.Parallel()
-	played := source(111, 20*time.Second)
+	played := source(111, long)
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
 	c := (&carrier{Scenario: "caller_hangs_up", To: b.SIP, Number: b.Number, Echo: true}).start(t)
 	b.pushed(t)
-	p := b.wake(t, "tcp", &phone{Audio: played, Auto: true}).established(t)
+	p := b.wake(t, "tcp", &phone{Audio: played, Auto: true}).established(t).hears(t, played)
+	c.proceed(t)
 	c.finish(t)
-	checkAudio(t, "the phone's echo", p.recording(t), played, 2*time.Second)
+	checkAudio(t, "the phone's echo", p.recording(t), played)
 	b.stop(t)
 }
 
@@ -98,7 +100,7 @@ func TestAudioBothWays(t *testing.T) {
 // before anybody is awake, then what the phone plays.
 func TestCallerHearsRingbackThenThePhone(t *testing.T) {
 	t.Parallel()
-	played, e := source(121, 20*time.Second), newEar(t)
+	played, e := source(121, long), newEar(t)
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
 	c := (&carrier{Scenario: "caller_hangs_up", To: b.SIP, Number: b.Number, Ear: e}).start(t)
@@ -107,10 +109,15 @@ func TestCallerHearsRingbackThenThePhone(t *testing.T) {
 		pcm, _ := e.heard()
 		return toneSeconds(pcm, 425) >= 0.8 // ETSI: 425 Hz, one second on, four off
 	})
-	b.wake(t, "tcp", &phone{Audio: played}).answer(t)
+	b.wake(t, "tcp", &phone{Audio: played}).ringing(t).command(t, "accept") // and hears nothing: an ear is silent
+	hears(t, "the caller to hear the phone", played, func() []int16 {
+		pcm, _ := e.heard()
+		return pcm
+	})
+	c.proceed(t)
 	c.finish(t)
 	pcm, others := e.heard()
-	checkAudio(t, "what the caller heard", pcm, played, 2*time.Second)
+	checkAudio(t, "what the caller heard", pcm, played)
 	if others != 0 {
 		t.Errorf("%d packets to the caller were no PCMA RTP", others)
 	}
@@ -120,12 +127,13 @@ func TestCallerHearsRingbackThenThePhone(t *testing.T) {
 // TestOfferless calls with an INVITE that has no SDP: the 200 brings the offer, the ACK the answer.
 func TestOfferless(t *testing.T) {
 	t.Parallel()
-	sent := source(131, 12*time.Second)
+	sent := source(131, long)
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
 	c := (&carrier{Scenario: "caller_hangs_up", To: b.SIP, Number: b.Number, Offerless: true, Audio: sent}).start(t)
 	push := b.pushed(t)
-	p := b.wake(t, "tcp", &phone{Audio: source(132, 20*time.Second)}).answer(t)
+	p := b.wake(t, "tcp", &phone{Audio: source(132, long)}).answer(t).hears(t, sent)
+	c.proceed(t)
 	c.finish(t)
 	for _, r := range c.received(t, "SIP/2.0 180") {
 		if sdpOf(r) != "" {
@@ -133,7 +141,7 @@ func TestOfferless(t *testing.T) {
 		}
 	}
 	checkIdentity(t, push, p)
-	checkAudio(t, "what the phone heard", p.recording(t), sent, 2*time.Second)
+	checkAudio(t, "what the phone heard", p.recording(t), sent)
 	b.stop(t)
 }
 
@@ -145,6 +153,7 @@ func TestLateRegister(t *testing.T) {
 	b.install(t, "tcp")
 	c := (&carrier{Scenario: "cancelled", To: b.SIP, Number: b.Number, Audio: source(141, time.Second)}).start(t)
 	push := b.pushed(t)
+	c.proceed(t)
 	c.finish(t)
 	p := b.wake(t, "tcp", &phone{Audio: source(142, time.Second)}).ringing(t).cancelled(t)
 	checkIdentity(t, push, p)
@@ -164,10 +173,10 @@ func TestCancelWhileRinging(t *testing.T) {
 	t.Parallel()
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
-	c := (&carrier{Scenario: "cancelled", Ring: 3 * time.Second, To: b.SIP, Number: b.Number,
-		Audio: source(145, time.Second)}).start(t)
+	c := (&carrier{Scenario: "cancelled", To: b.SIP, Number: b.Number, Audio: source(145, time.Second)}).start(t)
 	b.pushed(t)
 	p := b.wake(t, "tcp", &phone{Audio: source(146, time.Second)}).ringing(t)
+	c.proceed(t)
 	c.finish(t)
 	p.cancelled(t)
 	b.stop(t)
@@ -176,15 +185,16 @@ func TestCancelWhileRinging(t *testing.T) {
 // TestResentInvite sends the same INVITE three times: it is one call, with one push and one INVITE to the phone.
 func TestResentInvite(t *testing.T) {
 	t.Parallel()
-	sent := source(151, 12*time.Second)
+	sent := source(151, long)
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
 	c := (&carrier{Scenario: "resent", To: b.SIP, Number: b.Number, Audio: sent}).start(t)
 	b.pushed(t)
-	waitUntil(t, "a 180 to each copy", func() bool { return len(c.received(t, "SIP/2.0 180")) >= 3 })
-	p := b.wake(t, "tcp", &phone{Audio: source(152, 20*time.Second)}).answer(t)
+	c.resend(t)
+	p := b.wake(t, "tcp", &phone{Audio: source(152, long)}).answer(t).hears(t, sent)
+	c.proceed(t)
 	c.finish(t)
-	checkAudio(t, "what the phone heard", p.recording(t), sent, 2*time.Second)
+	checkAudio(t, "what the phone heard", p.recording(t), sent)
 	if n := p.process.count(`^\S+ INVITE sip:`); n != 1 {
 		t.Errorf("the phone got %d INVITEs, want 1", n)
 	}
@@ -199,9 +209,9 @@ func TestCalleeHangsUp(t *testing.T) {
 	t.Parallel()
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
-	c := (&carrier{Scenario: "callee_hangs_up", To: b.SIP, Number: b.Number, Audio: source(161, 12*time.Second)}).start(t)
+	c := (&carrier{Scenario: "callee_hangs_up", To: b.SIP, Number: b.Number, Audio: source(161, long)}).start(t)
 	push := b.pushed(t)
-	b.wake(t, "tcp", &phone{Audio: source(162, 20*time.Second)}).answer(t).hangUp(t)
+	b.wake(t, "tcp", &phone{Audio: source(162, long)}).answer(t).hangUp(t)
 	c.finish(t)
 	checkRecord(t, b, push)
 	b.stop(t)
@@ -259,7 +269,7 @@ func TestUnknownNumber(t *testing.T) {
 // that way too.
 func TestKamailioTrunk(t *testing.T) {
 	t.Parallel()
-	sent := source(171, 12*time.Second)
+	sent := source(171, long)
 	k := (&pbx{User: "+4930123456", Password: "trunk-pass-phrase"}).start(t)
 	b := (&bridge{Registrar: k.addr, TrunkPassword: k.Password}).start(t)
 	t.Log("registered Contact:", k.registered(t))
@@ -269,11 +279,12 @@ func TestKamailioTrunk(t *testing.T) {
 	if got := push.Payload["trunk"]; got != "pbx" {
 		t.Errorf("the push says trunk %v, want pbx", got)
 	}
-	p := b.wake(t, "tcp", &phone{Audio: source(172, 20*time.Second)}).answer(t)
+	p := b.wake(t, "tcp", &phone{Audio: source(172, long)}).answer(t).hears(t, sent)
+	c.proceed(t)
 	c.finish(t)
 	checkIdentity(t, push, p)
 	checkOneAnswer(t, c)
-	checkAudio(t, "what the phone heard", p.recording(t), sent, 2*time.Second)
+	checkAudio(t, "what the phone heard", p.recording(t), sent)
 	if k.process.count(`PBX BYE`) == 0 {
 		t.Error("the BYE did not go by way of Kamailio")
 	}

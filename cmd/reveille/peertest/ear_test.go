@@ -3,7 +3,6 @@ package peertest
 import (
 	"math"
 	"net"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -36,8 +35,6 @@ func newEar(t testing.TB) *ear {
 	})
 	return e
 }
-
-func (e *ear) port() string { return strconv.Itoa(e.conn.LocalAddr().(*net.UDPAddr).Port) }
 
 func (e *ear) listen() {
 	for buf := make([]byte, 2048); ; {

@@ -62,7 +62,7 @@ func (k *pbx) ready(t testing.TB) {
 // registered waits until the user is registered and returns the Contact.
 func (k *pbx) registered(t testing.TB) string {
 	t.Helper()
-	m := k.process.waitFor(t, `PBX registered `+regexp.QuoteMeta(k.User)+`: (.*)`, 10*time.Second)
+	m := k.process.waitFor(t, `PBX registered `+regexp.QuoteMeta(k.User)+`: (.*)`)
 	return m[1]
 }
 
@@ -70,13 +70,14 @@ func (k *pbx) registered(t testing.TB) string {
 // it through Kamailio, and the audio flows between the two directly.
 func TestPeersThroughKamailio(t *testing.T) {
 	t.Parallel()
-	sent := source(21, 10*time.Second)
+	sent := source(21, long)
 	k := (&pbx{User: "bridge", Password: "wake-me-up"}).start(t)
 	p := (&phone{User: "bridge", Password: "wake-me-up", Registrar: "sip:" + k.addr + ";transport=udp",
-		Instance: newInstance(), Audio: source(22, 20*time.Second)}).start(t)
+		Instance: newInstance(), Audio: source(22, long)}).start(t)
 	t.Log("registered Contact:", k.registered(t))
 	c := (&carrier{Scenario: "caller_hangs_up", To: k.addr, Number: "bridge", Audio: sent}).start(t)
-	p.answer(t)
+	p.answer(t).hears(t, sent)
+	c.proceed(t)
 	c.finish(t)
 	if rr := header(c.received(t, "SIP/2.0 200")[0], "Record-Route"); !strings.Contains(rr, k.addr) {
 		t.Errorf("Kamailio is not in the call's route set: Record-Route %q", rr)
@@ -84,7 +85,7 @@ func TestPeersThroughKamailio(t *testing.T) {
 	if k.process.count(`PBX BYE`) == 0 {
 		t.Error("the BYE did not go by way of Kamailio")
 	}
-	checkAudio(t, "what the phone heard", p.recording(t), sent, 2*time.Second)
+	checkAudio(t, "what the phone heard", p.recording(t), sent)
 }
 
 // TestPeersKamailioRefusesAWrongPassword shows that the PBX's digest check can fail.
@@ -93,7 +94,7 @@ func TestPeersKamailioRefusesAWrongPassword(t *testing.T) {
 	k := (&pbx{User: "bridge", Password: "wake-me-up"}).start(t)
 	p := (&phone{User: "bridge", Password: "wrong", Registrar: "sip:" + k.addr + ";transport=udp",
 		Instance: newInstance(), Audio: source(23, time.Second)}).start(t)
-	p.process.waitFor(t, `reg: .*401|401 Unauthorized`, 10*time.Second)
+	p.process.waitFor(t, `reg: .*401|401 Unauthorized`)
 	c := (&carrier{Scenario: "refused", Final: 480, To: k.addr, Number: "bridge", NoTrying: true, MayNotRing: true}).start(t)
 	c.finish(t)
 	if k.process.count("PBX registered") != 0 {

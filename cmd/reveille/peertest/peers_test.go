@@ -8,7 +8,7 @@ import (
 // TestPeersDirect lets SIPp call baresip with nothing between them: what fails here is no fault of the bridge.
 func TestPeersDirect(t *testing.T) {
 	t.Parallel()
-	sent, played := source(11, 10*time.Second), source(12, 20*time.Second)
+	sent, played := source(11, long), source(12, long)
 	for name, c := range map[string]*carrier{
 		"offer":     {Scenario: "caller_hangs_up", Audio: sent},
 		"offerless": {Scenario: "caller_hangs_up", Audio: sent, Offerless: true},
@@ -22,15 +22,16 @@ func TestPeersDirect(t *testing.T) {
 			c.start(t)
 			p.ringing(t)
 			if c.Scenario == "resent" {
-				waitUntil(t, "the third INVITE's 180", func() bool { return len(c.received(t, "SIP/2.0 180")) >= 3 })
+				c.resend(t)
 			}
-			p.answer(t)
-			c.finish(t)
 			want := sent
 			if c.Echo {
 				want = played
 			}
-			checkAudio(t, "what the phone heard", p.recording(t), want, 2*time.Second)
+			p.answer(t).hears(t, want)
+			c.proceed(t)
+			c.finish(t)
+			checkAudio(t, "what the phone heard", p.recording(t), want)
 		})
 	}
 }
@@ -40,19 +41,23 @@ func TestPeersCallEnds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		carrier
-		act func(testing.TB, *phone)
+		act func(testing.TB, *carrier, *phone)
 	}{
-		{carrier{Scenario: "callee_hangs_up"}, func(t testing.TB, p *phone) { p.answer(t).hangUp(t) }},
-		{carrier{Scenario: "cancelled"}, func(t testing.TB, p *phone) { p.ringing(t).cancelled(t) }},
-		{carrier{Scenario: "refused", Final: 486}, func(t testing.TB, p *phone) { p.ringing(t).hangUp(t) }},
+		{carrier{Scenario: "callee_hangs_up"}, func(t testing.TB, _ *carrier, p *phone) { p.answer(t).hangUp(t) }},
+		{carrier{Scenario: "cancelled"}, func(t testing.TB, c *carrier, p *phone) {
+			p.ringing(t)
+			c.proceed(t)
+			p.cancelled(t)
+		}},
+		{carrier{Scenario: "refused", Final: 486}, func(t testing.TB, _ *carrier, p *phone) { p.ringing(t).hangUp(t) }},
 	} {
 		t.Run(c.Scenario, func(t *testing.T) {
 			t.Parallel()
-			p := (&phone{User: "1001", Instance: newInstance(), Audio: source(12, 20*time.Second)}).start(t)
+			p := (&phone{User: "1001", Instance: newInstance(), Audio: source(12, long)}).start(t)
 			c.To, c.Number, c.NoTrying = hostPort(phoneIP, p.sip), "1001", true
-			c.Audio = source(13, 20*time.Second)
+			c.Audio = source(13, long)
 			c.start(t)
-			c.act(t, p)
+			c.act(t, &c.carrier, p)
 			c.finish(t)
 		})
 	}

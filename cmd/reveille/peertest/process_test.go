@@ -27,6 +27,10 @@ const (
 	pbxIP     = "127.0.0.4"
 )
 
+// patience is how long anything may take that must happen: it is long, because a machine that is busy with other things
+// must not fail a test, and costs nothing where all is well.
+const patience = 30 * time.Second
+
 // packages says which Debian package holds each program.
 var packages = map[string]string{
 	"sipp":     "sip-tester",
@@ -119,11 +123,11 @@ func (p *process) output() string {
 	return strings.Join(lines, "\n")
 }
 
-// waitFor returns the submatches of the first line that matches, printed already or within the given time.
-func (p *process) waitFor(t testing.TB, pattern string, within time.Duration) []string {
+// waitFor returns the submatches of the first line that matches, printed already or yet to come.
+func (p *process) waitFor(t testing.TB, pattern string) []string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	deadline := time.After(within)
+	deadline := time.After(patience)
 	for n := 0; ; {
 		lines, more := p.since(n)
 		n += len(lines)
@@ -139,7 +143,7 @@ func (p *process) waitFor(t testing.TB, pattern string, within time.Duration) []
 				t.Fatalf("%s ended (%v) without printing %q", p.name, p.err, pattern)
 			}
 		case <-deadline:
-			t.Fatalf("%s did not print %q within %v", p.name, pattern, within)
+			t.Fatalf("%s did not print %q within %v", p.name, pattern, patience)
 		}
 	}
 }
@@ -178,7 +182,7 @@ func (p *process) wait(t testing.TB, within time.Duration) int {
 func (p *process) stop(t testing.TB) int {
 	t.Helper()
 	p.signal(syscall.SIGTERM)
-	return p.wait(t, 10*time.Second)
+	return p.wait(t, patience)
 }
 
 func (p *process) signal(s syscall.Signal) {
@@ -262,7 +266,7 @@ func bindable(addr string) bool {
 // dial connects to a peer that may still be starting.
 func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
@@ -283,13 +287,13 @@ func dial(t testing.TB, addr string) net.Conn {
 // waitUntil looks at a condition until it holds. It is for what a peer tells in a file only.
 func waitUntil(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for !holds() {
 		select {
 		case <-deadline:
-			t.Fatalf("waited 10 s for %s", what)
+			t.Fatalf("waited %v for %s", patience, what)
 		case <-look.C:
 		}
 	}

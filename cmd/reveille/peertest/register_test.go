@@ -42,7 +42,7 @@ func (r *registration) do(t testing.TB) textproto.MIMEHeader {
 	t.Helper()
 	conn := r.dial(t)
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	r.conn, r.reader, r.callID = conn, textproto.NewReader(bufio.NewReader(conn)), uuid.NewString()
 	status, head := r.exchange(t, "")
 	if status != 401 {

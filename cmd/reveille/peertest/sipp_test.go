@@ -24,22 +24,20 @@ type carrier struct {
 	Number   string // user part of the Request-URI
 	Audio    []byte // A-law that SIPp sends from the answer on
 
-	Echo       bool          // send back what is heard, in place of Audio
-	Ear        *ear          // hears in place of SIPp, which then sends no audio
-	Offerless  bool          // INVITE without SDP, the answer in the ACK
-	NoTrying   bool          // 100 may be missing
-	MayNotRing bool          // 180 may be missing
-	Talk       time.Duration // from the answer to our BYE; default 4 s
-	Ring       time.Duration // from the 180 to our CANCEL; default 500 ms
-	Final      int           // status that scenario "refused" expects
+	Echo       bool // send back what is heard, in place of Audio
+	Ear        *ear // hears in place of SIPp, which then sends no audio
+	Offerless  bool // INVITE without SDP, the answer in the ACK
+	NoTrying   bool // 100 may be missing
+	MayNotRing bool // 180 may be missing
+	Final      int  // status that scenario "refused" expects
 
+	sip      int // port that it calls from
 	process  *process
 	messages string // file of SIPp's own record
 }
 
 // The fields of a scenario's template.
-func (c *carrier) TalkMS() int64     { return c.Talk.Milliseconds() }
-func (c *carrier) RingMS() int64     { return c.Ring.Milliseconds() }
+func (c *carrier) EarPort() int      { return c.Ear.conn.LocalAddr().(*net.UDPAddr).Port }
 func (c *carrier) AudioFile() string { return filepath.Join(filepath.Dir(c.messages), "source.al") }
 
 // start writes the scenario and starts SIPp on it. SIPp answers for what the scenario says: see finish.
@@ -47,16 +45,12 @@ func (c *carrier) start(t testing.TB) *carrier {
 	t.Helper()
 	dir := t.TempDir()
 	c.messages = filepath.Join(dir, "messages.log")
-	c.Talk, c.Ring = cmpDuration(c.Talk, 4*time.Second), cmpDuration(c.Ring, 500*time.Millisecond)
+	c.sip = freePort(t, carrierIP, 1)
 	c.write(t, dir)
-	media := port(t, carrierIP, 4)
-	if c.Ear != nil {
-		media = c.Ear.port()
-	}
 	args := []string{"-c", `exec "$@" >/dev/null`, "sipp", // its screens are of no use
 		program(t, "sipp"), c.To, "-sf", "scenario.xml", "-m", "1", "-nostdin", "-s", c.Number,
-		"-t", "u1", "-i", carrierIP, "-bind_local", "-p", port(t, carrierIP, 1), "-cp", port(t, bridgeIP, 1),
-		"-mi", carrierIP, "-mp", media,
+		"-t", "u1", "-i", carrierIP, "-bind_local", "-p", strconv.Itoa(c.sip), "-cp", port(t, bridgeIP, 1),
+		"-mi", carrierIP, "-mp", port(t, carrierIP, 4), // it binds that port even if the Ear listens on another
 		"-timeout", "60", "-timeout_error", "-trace_msg", "-message_file", c.messages,
 		"-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
 		"-trace_screen", "-screen_file", filepath.Join(dir, "screen.log")}
@@ -99,26 +93,91 @@ func (c *carrier) finish(t testing.TB) {
 // heading matches the line between two messages of SIPp's record.
 var heading = regexp.MustCompile(`(?m)^-{20,} .*\n(?:UDP|TCP) message (sent|received) .*\n\n?`)
 
-// received returns the messages that SIPp has received so far whose first line begins with the given text.
-func (c *carrier) received(t testing.TB, begin string) []string {
+// message is one of SIPp's record.
+type message struct {
+	sent bool
+	text string
+}
+
+// exchanged returns what SIPp has sent and received so far, in that order.
+func (c *carrier) exchanged(t testing.TB) []message {
 	t.Helper()
 	log, err := os.ReadFile(c.messages)
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(log), "\r", "")
-	var found []string
+	var all []message
 	marks := heading.FindAllStringSubmatchIndex(text, -1)
 	for i, m := range marks {
 		end := len(text)
 		if i+1 < len(marks) {
 			end = marks[i+1][0]
 		}
-		if body := text[m[1]:end]; text[m[2]:m[3]] == "received" && strings.HasPrefix(body, begin) {
-			found = append(found, body)
+		all = append(all, message{sent: text[m[2]:m[3]] == "sent", text: text[m[1]:end]})
+	}
+	return all
+}
+
+// received returns the messages that SIPp has received so far whose first line begins with the given text.
+func (c *carrier) received(t testing.TB, begin string) []string { return c.only(t, false, begin) }
+
+// sent is the same for what it has sent.
+func (c *carrier) sent(t testing.TB, begin string) []string { return c.only(t, true, begin) }
+
+func (c *carrier) only(t testing.TB, sent bool, begin string) []string {
+	t.Helper()
+	var found []string
+	for _, m := range c.exchanged(t) {
+		if m.sent == sent && strings.HasPrefix(m.text, begin) {
+			found = append(found, m.text)
 		}
 	}
 	return found
+}
+
+// proceed lets the scenario go on where it waits for the test: for an INFO in its call, which nobody else sends. It
+// does so once the caller has a 180; where the scenario waits later than that, SIPp must have come that far.
+func (c *carrier) proceed(t testing.TB) {
+	t.Helper()
+	waitUntil(t, "the caller's 180", func() bool { return len(c.received(t, "SIP/2.0 180")) > 0 })
+	to := hostPort(carrierIP, c.sip)
+	conn, err := net.Dial("udp", to)
+	must(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "INFO sip:carrier@%[1]s SIP/2.0\r\nVia: SIP/2.0/UDP %[2]s;branch=z9hG4bK%[3]s\r\n"+
+		"From: <sip:test@%[2]s>;tag=1\r\nTo: <sip:carrier@%[1]s>\r\nCall-ID: %[4]s\r\nCSeq: 1 INFO\r\n"+
+		"Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n", to, conn.LocalAddr(), newInstance(),
+		header(c.sent(t, "INVITE ")[0], "Call-ID"))
+	must(t, err)
+}
+
+// resend has scenario "resent" send two copies of its INVITE, and waits for the answer to each: one that the carrier
+// has had before, byte for byte.
+func (c *carrier) resend(t testing.TB) {
+	t.Helper()
+	for copies := range 2 {
+		c.proceed(t)
+		waitUntil(t, "a copy's answer", func() bool {
+			return len(c.sent(t, "INVITE ")) == copies+2 && c.answeredAgain(t)
+		})
+	}
+}
+
+// answeredAgain tells whether the last INVITE was followed by an answer that an earlier one had got already.
+func (c *carrier) answeredAgain(t testing.TB) bool {
+	t.Helper()
+	had, again := map[string]bool{}, false
+	for _, m := range c.exchanged(t) {
+		switch {
+		case m.sent && strings.HasPrefix(m.text, "INVITE "):
+			again = false
+		case !m.sent:
+			again = again || had[m.text]
+			had[m.text] = true
+		}
+	}
+	return again
 }
 
 // sdpOf returns the body of a message.

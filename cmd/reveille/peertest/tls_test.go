@@ -79,7 +79,7 @@ func TestPeersBaresipOverTLS(t *testing.T) {
 	c, err := l.Accept()
 	must(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	if line, err := bufio.NewReader(c).ReadString('\n'); !strings.HasPrefix(line, "REGISTER ") {
 		t.Errorf("read %q, %v; want a REGISTER", line, err)
 	}
