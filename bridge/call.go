@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -32,7 +31,7 @@ type Call struct {
 	ext     *Extension
 	session *rtp.Session // the audio; opened before the first INVITE to a device
 	early   []byte       // SDP of our 180s, nil for plain ones
-	devices map[string]*device
+	devices []*device
 	watch   *location.Watcher
 	events  chan *event // from pushes and device legs
 	winner  *device
@@ -58,7 +57,7 @@ const repeat180 = time.Minute
 func newCall(b *Bridge, in *sip.Inbound) *Call {
 	c := &Call{
 		id: uuid.NewString(), bridge: b, in: in, started: time.Now(),
-		devices: map[string]*device{}, events: make(chan *event), hungUp: make(chan struct{}),
+		events: make(chan *event), hungUp: make(chan struct{}),
 		refused: EndFailed,
 	}
 	c.log = b.log.With("call", c.id, "trunk", in.Trunk().Name())
@@ -124,53 +123,6 @@ func (c *Call) admitting(context.Context) state {
 		}
 	}
 	return state{"waking", c.waking}
-}
-
-// openAudio reads the trunk's offer and, for early media, answers it: the SDP
-// of the 180 is then the answer, and the 200 repeats it (RFC 3261 §13.2.1).
-// Without early media the session opens with the first INVITE to a device.
-// nil: all is well.
-func (c *Call) openAudio() *Ending {
-	offer := c.in.Offer()
-	if offer == nil || !*c.in.Trunk().Config().EarlyMedia {
-		return nil
-	}
-	if err := c.openSession(); err != nil {
-		return c.mediaEnding(err)
-	}
-	sdp, err := c.session.Answer(rtp.Trunk)
-	if err != nil {
-		return c.mediaEnding(err)
-	}
-	c.early = sdp
-	return nil
-}
-
-func (c *Call) openSession() error {
-	if c.session != nil {
-		return nil
-	}
-	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress()})
-	if err != nil {
-		return err
-	}
-	c.session = s
-	if offer := c.in.Offer(); offer != nil {
-		return s.SetOffer(rtp.Trunk, offer)
-	}
-	return nil
-}
-
-func (c *Call) mediaEnding(err error) *Ending {
-	c.log.Info("the audio cannot be set up", "err", err)
-	c.rec.step("audio refused", "", err.Error())
-	switch {
-	case errors.Is(err, rtp.ErrNoPorts):
-		return EndNoPorts
-	case errors.Is(err, rtp.ErrNotAcceptable):
-		return EndNoCodec
-	}
-	return EndBadOffer
 }
 
 // waking has the devices pushed and waits for them to register. It watches the
@@ -269,13 +221,6 @@ func (c *Call) connecting(ctx context.Context) state {
 	return state{"talking", c.talking}
 }
 
-func (c *Call) ourSDP(offerless bool) ([]byte, error) {
-	if offerless {
-		return c.session.Offer(rtp.Trunk)
-	}
-	return c.session.Answer(rtp.Trunk)
-}
-
 // awaitAnswer waits for the SDP in the ACK of an offerless INVITE
 // (RFC 3261 §13.2.1); the zero state means that it came.
 func (c *Call) awaitAnswer(ctx context.Context) state {
@@ -334,34 +279,6 @@ func (c *Call) endedByTrunk() *Ending {
 		return EndNoAck
 	}
 	return EndCallerHungUp.with(sip.Reason{}, end.Reason)
-}
-
-// renegotiate answers a re-INVITE locally (hold, resume, a new address): the
-// other leg stays as it is, because the audio stays anchored here.
-func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) {
-	sdp, err := c.session.Reoffer(side, r.SDP)
-	if err != nil {
-		c.log.Info("re-INVITE refused", "leg", side.String(), "err", err)
-		code := 488
-		if errors.Is(err, rtp.ErrBadSDP) {
-			code = 400
-		}
-		r.Refuse(code)
-		return
-	}
-	c.rec.step("re-INVITE", "", side.String())
-	if err := r.Accept(sdp); err != nil || r.SDP != nil {
-		return
-	}
-	go func() { // an offerless re-INVITE: its ACK holds the answer
-		select {
-		case sdp := <-r.Acked():
-			if err := c.session.ReofferAnswer(side, sdp); err != nil {
-				c.log.Info("the answer in the ACK cannot be used", "leg", side.String(), "err", err)
-			}
-		case <-ctx.Done():
-		}
-	}()
 }
 
 // over ends everything that is left of the call. Only the ending decides what

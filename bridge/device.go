@@ -46,62 +46,22 @@ const freshFlow = 10 * time.Second
 
 // device finds or makes the call's device.
 func (c *Call) device(d location.Device) *device {
-	dev := c.devices[d.ID]
-	if dev == nil {
-		dev = &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, len(c.devices)+1)}
-		c.devices[d.ID] = dev
+	if dev := c.find(d.ID); dev != nil {
+		return dev
 	}
+	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, len(c.devices)+1)}
+	c.devices = append(c.devices, dev)
 	return dev
 }
 
-// rouseAll pushes every device that may sleep.
-func (c *Call) rouseAll(ctx context.Context) {
-	for _, d := range c.bridge.loc.Devices(c.ext.Name) {
-		c.rouse(ctx, c.device(d))
-	}
-}
-
-// rouse pushes a device, unless it is surely awake: then the INVITE alone will do.
-func (c *Call) rouse(ctx context.Context, d *device) {
-	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
-		if b.DeviceID == d.ID && time.Since(c.bridge.dial.LastHeard(b.FlowID)) < freshFlow {
-			return
+// find is the call's device of that id, nil if it has none.
+func (c *Call) find(id string) *device {
+	for _, d := range c.devices {
+		if d.ID == id {
+			return d
 		}
 	}
-	c.wake(ctx, d)
-}
-
-// wake sends the push, once per call and device.
-func (c *Call) wake(ctx context.Context, d *device) {
-	if d.pushed || d.Target.IsZero() {
-		return
-	}
-	d.pushed, d.pushing, d.pushedAt = true, true, time.Now()
-	c.rec.step("push", d.ID, d.Target.Provider)
-	c.tellCaller("sent")
-	m := c.message(d)
-	go func() {
-		pctx, cancel := context.WithTimeout(ctx, c.bridge.cfg.PushTimeout)
-		defer cancel()
-		o := c.bridge.push.Send(pctx, d.AOR+"/"+d.ID, pushTarget(d.Target), m)
-		c.post(ctx, &event{dev: d, push: &o})
-	}()
-}
-
-func (c *Call) message(d *device) push.Message {
-	caller := c.in.Caller()
-	kind := "generic"
-	if caller.Number {
-		kind = "number"
-	}
-	now := time.Now()
-	to := c.ext.Name
-	if dialled := c.in.Dialled(); len(dialled) > 0 {
-		to = dialled[0]
-	}
-	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
-		Trunk: c.in.Trunk().Name(), Verstat: "none", DivertedBy: caller.DivertedBy, IssuedAt: now,
-		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered}
+	return nil
 }
 
 func (c *Call) post(ctx context.Context, e *event) {
@@ -200,7 +160,7 @@ func (c *Call) move(ctx context.Context, d *device) state {
 
 // known is the device of a binding, as the location has it.
 func (c *Call) known(b location.Binding) location.Device {
-	if d := c.devices[b.DeviceID]; d != nil {
+	if d := c.find(b.DeviceID); d != nil {
 		return d.Device
 	}
 	for _, d := range c.bridge.loc.Devices(b.AOR) {
@@ -316,47 +276,11 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 	return state{}
 }
 
-// pushAnswered takes a provider's word.
-func (c *Call) pushAnswered(d *device, o push.Outcome) {
-	d.pushing = false
-	rec := pushRecord(d.Device, o)
-	c.rec.update(func(r *Record) { r.Pushes = append(r.Pushes, rec) })
-	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)
-	switch o.Verdict {
-	case push.Sent:
-		d.asleep = d.out == nil
-		c.tellCaller("accepted")
-		if o.Environment != "" && o.Environment != d.Target.Environment {
-			c.bridge.targets.SetEnvironment(d.AOR, d.ID, o.Environment)
-		}
-		return
-	case push.Gone:
-		c.bridge.targets.TargetGone(d.AOR, d.ID, d.Target)
-	}
-	c.tellCaller("failed")
-	c.log.Warn("push failed", "device", d.ID, "outcome", o.Verdict.String(), "code", o.Status, "reason", o.Reason, "err", o.Err)
-}
-
 // takeLate is an event after the answer: outcomes still count, a leg that
 // crossed our CANCEL takes care of itself.
 func (c *Call) takeLate(e *event) {
 	if e.push != nil {
 		c.pushAnswered(e.dev, *e.push)
-	}
-}
-
-// tellCaller sends a further 180. With X-Reveille-Push it lets the PBX see
-// where the call is; "" leaves the header out.
-func (c *Call) tellCaller(where string) {
-	if !c.answer.IsZero() {
-		return
-	}
-	var extra []sip.Header
-	if where != "" {
-		extra = []sip.Header{{Name: "X-Reveille-Push", Value: where}}
-	}
-	if err := c.in.Progress(180, c.early, extra...); err != nil {
-		c.log.Debug("180 could not be sent", "err", err)
 	}
 }
 

@@ -141,8 +141,18 @@ func (s *Server) withVia(req *sipgo.Request, f *flow) *sipgo.Request {
 }
 
 // contactHeader is where the peer of this flow reaches us (RFC 3261 §8.1.1.8).
+// It is made once for each of our addresses and shared: nobody changes it.
 func (s *Server) contactHeader(f *flow) *sipgo.ContactHeader {
-	return &sipgo.ContactHeader{Address: s.ownURI("", f)}
+	type place struct {
+		transport string
+		local     netip.AddrPort
+	}
+	here := place{f.transport(), f.local()}
+	if c, ok := s.contacts.Load(here); ok {
+		return c.(*sipgo.ContactHeader)
+	}
+	c, _ := s.contacts.LoadOrStore(here, &sipgo.ContactHeader{Address: s.ownURI("", f)})
+	return c.(*sipgo.ContactHeader)
 }
 
 func (s *Server) addContact(res *sipgo.Response, f *flow) { res.AppendHeader(s.contactHeader(f)) }

@@ -59,6 +59,7 @@ type Server struct {
 	metrics   *metrics
 	handler   Handler
 	hosts     hostCache
+	contacts  sync.Map // our Contact, by transport and local address
 
 	draining   atomic.Bool
 	retryAfter atomic.Int64 // seconds, while draining

@@ -39,7 +39,7 @@ Examples:
 
 // gcPercent trades processor time for memory: thousands of parked calls are
 // mostly live heap, and the default of 100 would double it. GOGC overrides it.
-const gcPercent = 50
+const gcPercent = 25
 
 func serve(ctx context.Context, p *process, c *command, args []string) int {
 	if _, set := p.env("GOGC"); !set {

@@ -1,0 +1,91 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+
+	"reveille/rtp"
+	"reveille/sip"
+)
+
+// openAudio reads the trunk's offer and, for early media, answers it: the SDP
+// of the 180 is then the answer, and the 200 repeats it (RFC 3261 §13.2.1).
+// Without early media the session opens with the first INVITE to a device.
+// nil: all is well.
+func (c *Call) openAudio() *Ending {
+	offer := c.in.Offer()
+	if offer == nil || !*c.in.Trunk().Config().EarlyMedia {
+		return nil
+	}
+	if err := c.openSession(); err != nil {
+		return c.mediaEnding(err)
+	}
+	sdp, err := c.session.Answer(rtp.Trunk)
+	if err != nil {
+		return c.mediaEnding(err)
+	}
+	c.early = sdp
+	return nil
+}
+
+func (c *Call) openSession() error {
+	if c.session != nil {
+		return nil
+	}
+	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress()})
+	if err != nil {
+		return err
+	}
+	c.session = s
+	if offer := c.in.Offer(); offer != nil {
+		return s.SetOffer(rtp.Trunk, offer)
+	}
+	return nil
+}
+
+func (c *Call) mediaEnding(err error) *Ending {
+	c.log.Info("the audio cannot be set up", "err", err)
+	c.rec.step("audio refused", "", err.Error())
+	switch {
+	case errors.Is(err, rtp.ErrNoPorts):
+		return EndNoPorts
+	case errors.Is(err, rtp.ErrNotAcceptable):
+		return EndNoCodec
+	}
+	return EndBadOffer
+}
+
+func (c *Call) ourSDP(offerless bool) ([]byte, error) {
+	if offerless {
+		return c.session.Offer(rtp.Trunk)
+	}
+	return c.session.Answer(rtp.Trunk)
+}
+
+// renegotiate answers a re-INVITE locally (hold, resume, a new address): the
+// other leg stays as it is, because the audio stays anchored here.
+func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) {
+	sdp, err := c.session.Reoffer(side, r.SDP)
+	if err != nil {
+		c.log.Info("re-INVITE refused", "leg", side.String(), "err", err)
+		code := 488
+		if errors.Is(err, rtp.ErrBadSDP) {
+			code = 400
+		}
+		r.Refuse(code)
+		return
+	}
+	c.rec.step("re-INVITE", "", side.String())
+	if err := r.Accept(sdp); err != nil || r.SDP != nil {
+		return
+	}
+	go func() { // an offerless re-INVITE: its ACK holds the answer
+		select {
+		case sdp := <-r.Acked():
+			if err := c.session.ReofferAnswer(side, sdp); err != nil {
+				c.log.Info("the answer in the ACK cannot be used", "leg", side.String(), "err", err)
+			}
+		case <-ctx.Done():
+		}
+	}()
+}
