@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"log/slog"
@@ -33,6 +34,7 @@ var update = flag.Bool("update", false, "write the ladders instead of comparing 
 // equally far, so that what happens at once at the bridge is seen in one order.
 const (
 	bridgeIP, bridgeSIP = "192.0.2.1", "192.0.2.1:5060"
+	bridgeTLS           = "192.0.2.1:5061"
 	trunkIP             = "192.0.2.2"
 	pushIP              = "192.0.2.3"
 	trunkDelay          = 5 * time.Millisecond
@@ -51,6 +53,7 @@ type setup struct {
 	columns   []string
 	state     string // directory of the database; "": in memory
 	tcpTrunk  bool
+	tls       *tls.Config // of a further listener; nil: none
 }
 
 // world is a bridge with all its real parts on an in-memory network, a push
@@ -209,8 +212,12 @@ func (w *world) start() {
 	w.must(err)
 	sc := sip.DefaultConfig()
 	sc.Listen = []string{"udp://" + bridgeSIP, "tcp://" + bridgeSIP}
+	if w.tls != nil {
+		sc.Listen = append(sc.Listen, "tls://"+bridgeTLS)
+	}
 	w.sip, err = sip.New(sc, []sip.TrunkConfig{w.setup.trunk}, sip.Options{Log: log, Registerer: w.metrics, Network: host,
-		Location: w.location, Accounts: accounts, Push: w.sender})
+		Location: w.location, Accounts: accounts, Push: w.sender,
+		TLS: func() (*tls.Config, error) { return w.tls, nil }})
 	w.must(err)
 	cdr, err := bridge.NewCDRWriter(w.cdr, log)
 	w.must(err)

@@ -178,7 +178,7 @@ func TestRestartKeepsTheTombstones(t *testing.T) {
 		w.await(late, time.Second, "CANCEL")
 		equal(t, "UUID", w.sentPushes()[0].Payload["uuid"], any(late.UUID()))
 		equal(t, "Call-ID in the push", w.sentPushes()[0].Payload["call_id"], any(late.ID))
-		w.must(late.AwaitOver(time.Second))
+		w.await(late, time.Second, "ACK")
 		w.stopBridge()
 		w.start()
 		w.must(p.Reconnect(context.Background()))

@@ -182,8 +182,16 @@ func (o *Outbound) acknowledge() {
 	o.transmitAck(o.ack)
 }
 
+// transmitAck sends an ACK on the leg's flow, or on the device's newest one if
+// that is gone: a 2xx that was sent again has found its way by another flow.
 func (o *Outbound) transmitAck(ack *sipgo.Request) {
-	if err := o.flow.send(ack); err != nil {
+	f := o.flow
+	if f.isDead() {
+		if newest := o.srv.newestFlow(o.aor, o.deviceID); newest != nil {
+			f = newest
+		}
+	}
+	if err := f.send(ack); err != nil {
 		o.log.Info("ACK could not be sent", "err", err)
 	}
 }
