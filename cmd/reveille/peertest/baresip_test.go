@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -161,6 +162,37 @@ func (p *phone) cancelled(t testing.TB) *phone {
 	p.process.waitFor(t, `SIP/2.0 487 `)
 	p.process.waitFor(t, `session closed`)
 	return p
+}
+
+// traced returns the messages, sent or received, whose first line begins with the given text, without their bodies.
+func (p *phone) traced(begin string) []string {
+	var found []string
+	lines, _ := p.process.since(0)
+	for i, line := range lines {
+		if !strings.HasPrefix(unstamped(line), begin) {
+			continue
+		}
+		var text strings.Builder
+		for ; i < len(lines) && unstamped(lines[i]) != ""; i++ {
+			text.WriteString(unstamped(lines[i]) + "\n")
+		}
+		found = append(found, text.String())
+	}
+	return found
+}
+
+// unstamped is a line without the time that process puts before it.
+func unstamped(line string) string {
+	_, text, _ := strings.Cut(line, " ")
+	return text
+}
+
+// invitedOnce fails the test if the phone has got another number of INVITEs than one.
+func (p *phone) invitedOnce(t testing.TB) {
+	t.Helper()
+	if n := len(p.traced("INVITE sip:")); n != 1 {
+		t.Errorf("the phone got %d INVITEs, want 1", n)
+	}
 }
 
 // hangUp ends the call from the phone's side, or declines it (486) if it rings.

@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 //go:embed bridge.yml
 var bridgeConfig string
 
-// bridge is a running `reveille serve` with a push service, one trunk, one extension and one device.
+// bridge is a running `reveille serve` with a push service, one trunk, and one extension with one app; for more apps
+// see newApp.
 type bridge struct {
 	Registrar     string        // host:port of a PBX that it registers to, or ""
 	TrunkPassword string        // for that
@@ -65,26 +66,51 @@ type bridge struct {
 	FirstRTP, LastRTP         int
 	CA                        authority
 
-	token, instance string // the device's
-	apns            *pushtest.APNs
-	process         *process
+	*app
+	secrets []string // that it must not print
+	apns    *pushtest.APNs
+	file    string // its configuration
+	process *process
+}
+
+// app is the app on one device of the extension.
+type app struct {
+	bridge          *bridge
+	token, instance string
+}
+
+// newApp makes an app with a token that the push service knows.
+func (b *bridge) newApp() *app {
+	token := make([]byte, 32)
+	rand.Read(token)
+	a := &app{bridge: b, token: hex.EncodeToString(token), instance: newInstance()}
+	b.apns.AddToken(pushtest.Production, a.token, b.Bundle)
+	b.secrets = append(b.secrets, a.token)
+	return a
 }
 
 // start brings up the push service and the bridge, and waits until the bridge says that it is ready.
 func (b *bridge) start(t testing.TB) *bridge {
 	t.Helper()
-	path, err := buildBridge()
-	must(t, err)
 	b.settings(t)
 	b.pushService(t)
-	file := filepath.Join(b.Dir, "reveille.yaml")
+	b.app = b.newApp()
+	b.file = filepath.Join(b.Dir, "reveille.yaml")
 	var text strings.Builder
 	must(t, template.Must(template.New("").Parse(bridgeConfig)).Execute(&text, b))
-	must(t, os.WriteFile(file, []byte(text.String()), 0o600))
-	b.process = start(t, "reveille", b.Dir, path, "serve", "-c", file)
+	must(t, os.WriteFile(b.file, []byte(text.String()), 0o600))
 	attach(t, filepath.Join(b.Dir, "cdr.jsonl"))
-	b.ready(t)
+	b.run(t)
 	return b
+}
+
+// run starts the program; after stop, a second time.
+func (b *bridge) run(t testing.TB) {
+	t.Helper()
+	path, err := buildBridge()
+	must(t, err)
+	b.process = start(t, "reveille", b.Dir, path, "serve", "-c", b.file)
+	b.ready(t)
 }
 
 func (b *bridge) settings(t testing.TB) {
@@ -95,10 +121,8 @@ func (b *bridge) settings(t testing.TB) {
 	b.FirstRTP = freePort(t, bridgeIP, 40)
 	b.LastRTP = b.FirstRTP + 39
 	b.User, b.Password, b.Number, b.Bundle = "1001", "correct-horse-battery", "+4930123456", "com.example.phone"
+	b.secrets = []string{b.Password, b.TrunkPassword}
 	b.WakeTimeout = cmpDuration(b.WakeTimeout, patience)
-	token := make([]byte, 32)
-	rand.Read(token)
-	b.token, b.instance = hex.EncodeToString(token), newInstance()
 }
 
 func (b *bridge) pushService(t testing.TB) {
@@ -112,7 +136,6 @@ func (b *bridge) pushService(t testing.TB) {
 	must(t, err)
 	b.KeyFile, b.KeyID, b.TeamID, err = b.apns.NewKey(b.Dir)
 	must(t, err)
-	b.apns.AddToken(pushtest.Production, b.token, b.Bundle)
 }
 
 // ready asks /readyz, as a load balancer would.
@@ -155,13 +178,9 @@ func (b *bridge) metric(t testing.TB, name, labels string) string {
 
 // install is the app's first start on the device: it registers with its push token, and is put to sleep. It returns
 // when the bridge has seen the flow close.
-func (b *bridge) install(t testing.TB, network string) {
+func (a *app) install(t testing.TB, network string) {
 	t.Helper()
-	r := registration{Network: network, Registrar: b.SIP, CAFile: b.CA.CAFile, User: b.User, Password: b.Password,
-		Instance: b.instance, Push: fmt.Sprintf(";pn-provider=apns;pn-param=%s.%s.voip;pn-prid=%s", b.TeamID, b.Bundle, b.token)}
-	if network == "tls" {
-		r.Registrar = b.TLS
-	}
+	r, b := a.registration(network), a.bridge
 	head := r.do(t)
 	if caps := strings.Join(head["Feature-Caps"], ","); !strings.Contains(caps, `+sip.pns="apns"`) {
 		t.Errorf("the 200 to REGISTER does not offer the push service (RFC 8599 §8): Feature-Caps %q", caps)
@@ -173,7 +192,18 @@ func (b *bridge) install(t testing.TB, network string) {
 	})
 }
 
-// pushed waits for the push of a call.
+// registration is the app's REGISTER with its push token, written by hand.
+func (a *app) registration(network string) *registration {
+	b := a.bridge
+	r := &registration{Network: network, Registrar: b.SIP, CAFile: b.CA.CAFile, User: b.User, Password: b.Password,
+		Instance: a.instance, Push: fmt.Sprintf(";pn-provider=apns;pn-param=%s.%s.voip;pn-prid=%s", b.TeamID, b.Bundle, a.token)}
+	if network == "tls" {
+		r.Registrar = b.TLS
+	}
+	return r
+}
+
+// pushed waits for the next push of a call, to whichever app.
 func (b *bridge) pushed(t testing.TB) pushtest.Push {
 	t.Helper()
 	select {
@@ -186,9 +216,10 @@ func (b *bridge) pushed(t testing.TB) pushtest.Push {
 }
 
 // wake is what iOS does on a push: it starts the app, which registers.
-func (b *bridge) wake(t testing.TB, network string, p *phone) *phone {
+func (a *app) wake(t testing.TB, network string, p *phone) *phone {
 	t.Helper()
-	p.User, p.Password, p.Instance, p.CAFile = b.User, b.Password, b.instance, b.CA.CAFile
+	b := a.bridge
+	p.User, p.Password, p.Instance, p.CAFile = b.User, b.Password, a.instance, b.CA.CAFile
 	p.Registrar = "sip:" + b.SIP + ";transport=" + network
 	if network == "tls" {
 		p.Registrar = "sip:" + b.TLS + ";transport=tls"
@@ -211,15 +242,28 @@ func (b *bridge) record(t testing.TB) map[string]any {
 	return record
 }
 
+// took is the time from the INVITE to the end of the call, by its record.
+func (b *bridge) took(t testing.TB) time.Duration {
+	t.Helper()
+	var at [2]time.Time
+	for i, field := range []string{"start", "end"} {
+		text, _ := b.record(t)[field].(string)
+		var err error
+		at[i], err = time.Parse(time.RFC3339Nano, text)
+		must(t, err)
+	}
+	return at[1].Sub(at[0])
+}
+
 // stop drains the bridge, which must end well: with code 0, and without having printed a secret.
 func (b *bridge) stop(t testing.TB) {
 	t.Helper()
 	if code := b.process.stop(t); code != 0 {
 		t.Errorf("the bridge ended with code %d on SIGTERM, want 0", code)
 	}
-	for what, secret := range map[string]string{"push token": b.token, "password": b.Password} {
-		if strings.Contains(b.process.output(), secret) {
-			t.Errorf("the bridge printed the %s", what)
+	for i, secret := range b.secrets {
+		if secret != "" && strings.Contains(b.process.output(), secret) {
+			t.Errorf("the bridge printed secret %d of: password, trunk's password, push tokens", i+1)
 		}
 	}
 }

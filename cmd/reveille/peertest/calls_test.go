@@ -158,10 +158,14 @@ func TestLateRegister(t *testing.T) {
 	p := b.wake(t, "tcp", &phone{Audio: source(142, time.Second)}).ringing(t).cancelled(t)
 	checkIdentity(t, push, p)
 	checkRecord(t, b, push)
-	p.process.stop(t)
-	if n := p.process.count(`^\S+ INVITE sip:`); n != 1 {
-		t.Errorf("the late phone got %d INVITEs, want 1", n)
+	if why := header(p.traced("CANCEL sip:")[0], "Reason"); strings.Contains(why, "cause=200") {
+		t.Errorf("the CANCEL says %q, but nobody answered", why)
 	}
+	p.process.stop(t)
+	p.invitedOnce(t)
+	again := b.registration("tcp")
+	again.do(t)
+	again.silent(t)
 	if n := b.apns.Counts().Accepted; n != 1 {
 		t.Errorf("%d pushes, want 1: no push cancels a call", n)
 	}
@@ -195,9 +199,7 @@ func TestResentInvite(t *testing.T) {
 	c.proceed(t)
 	c.finish(t)
 	checkAudio(t, "what the phone heard", p.recording(t), sent)
-	if n := p.process.count(`^\S+ INVITE sip:`); n != 1 {
-		t.Errorf("the phone got %d INVITEs, want 1", n)
-	}
+	p.invitedOnce(t)
 	if n := b.apns.Counts().Accepted; n != 1 {
 		t.Errorf("%d pushes, want 1", n)
 	}
@@ -247,11 +249,10 @@ func TestDeadToken(t *testing.T) {
 	b := (&bridge{}).start(t)
 	b.install(t, "tcp")
 	b.apns.Unregister(pushtest.Production, b.token, time.Now())
-	began := time.Now()
 	c := (&carrier{Scenario: "refused", Final: 480, To: b.SIP, Number: b.Number}).start(t)
 	c.finish(t)
-	if took := time.Since(began); took > 5*time.Second { // SIPp's own start and end included; a wake would be 20 s
-		t.Errorf("the caller was told after %v", took)
+	if took := b.took(t); took > b.WakeTimeout/2 {
+		t.Errorf("the caller was told after %v, as if the push had been accepted", took)
 	}
 	b.stop(t)
 }
@@ -289,9 +290,6 @@ func TestKamailioTrunk(t *testing.T) {
 		t.Error("the BYE did not go by way of Kamailio")
 	}
 	b.stop(t)
-	if strings.Contains(b.process.output(), k.Password) {
-		t.Error("the bridge printed the trunk's password")
-	}
 	if n := k.process.count(`PBX registered`); n < 2 {
 		t.Errorf("the bridge has not unregistered: %d accepted REGISTERs", n)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -53,6 +54,16 @@ func (r *registration) do(t testing.TB) textproto.MIMEHeader {
 		t.Fatalf("REGISTER with credentials: got %d, want 200; %v", status, head)
 	}
 	return head
+}
+
+// silent fails the test if anything comes on the flow: within a second, and the bridge takes milliseconds.
+func (r *registration) silent(t testing.TB) {
+	t.Helper()
+	r.conn.SetReadDeadline(time.Now().Add(time.Second))
+	line, err := r.reader.ReadLine()
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the REGISTER came %q (%v), want nothing", line, err)
+	}
 }
 
 // close drops the flow, as a phone does that iOS puts to sleep.
