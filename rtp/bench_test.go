@@ -115,8 +115,23 @@ func median(list []float64) float64 {
 	return list[len(list)/2]
 }
 
-// benchRound lets one kind of relay carry the load and gives its processor time per packet, in microseconds.
-func benchRound(b *testing.B, relay func(b *testing.B, peers [][2]netip.AddrPort) (ports [][2]netip.AddrPort, stop func())) float64 {
+// carrier relays between pairs of peers, and says where it listens for each.
+type carrier func(b *testing.B, peers [][2]netip.AddrPort) (ports [][2]netip.AddrPort, stop func())
+
+// benchRound lets a carrier carry the load and gives its processor time per packet, in microseconds. A round that the
+// machine was too busy for is done again.
+func benchRound(b *testing.B, relay carrier) float64 {
+	for range 10 {
+		if cost, ok := tryRound(b, relay); ok {
+			return cost
+		}
+	}
+	b.Fatal("the machine is too busy: packets are lost in every round")
+	return 0
+}
+
+// tryRound is one try at a round; it fails if packets are lost.
+func tryRound(b *testing.B, relay carrier) (cost float64, ok bool) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestGenerator$")
 	cmd.Env = append(os.Environ(), benchEnv+"=1")
 	cmd.Stderr = os.Stderr
@@ -151,11 +166,7 @@ func benchRound(b *testing.B, relay func(b *testing.B, peers [][2]netip.AddrPort
 	}
 	used := cpuTime() - before
 	stop()
-	// A fraction of a percent is lost where the machine is shared; more would make the figure meaningless.
-	if received < sent*98/100 {
-		b.Errorf("%d of %d packets arrived", received, sent)
-	}
-	return float64(used.Nanoseconds()) / 1000 / float64(received-warm)
+	return float64(used.Nanoseconds()) / 1000 / float64(received-warm), received >= sent*99/100
 }
 
 func scanAddr(b *testing.B, r io.Reader) netip.AddrPort {

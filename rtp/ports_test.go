@@ -151,8 +151,13 @@ func TestNoLeak(t *testing.T) {
 	if n := descriptors(t); n > files+2 {
 		t.Errorf("%d files open, %d before", n, files)
 	}
+	// A goroutine that has said it is done may still be on its last instructions.
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > routines && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
 	if n := runtime.NumGoroutine(); n > routines {
-		t.Errorf("%d goroutines, %d before", n, routines)
+		stacks := make([]byte, 1<<16)
+		t.Errorf("%d goroutines, %d before\n%s", n, routines, stacks[:runtime.Stack(stacks, true)])
 	}
 	if len(r.live) != 0 {
 		t.Errorf("%d sessions left", len(r.live))
