@@ -8,8 +8,10 @@
 //
 // Everyone has a loopback address of their own, so that a captured packet tells who sent it:
 //
-//	127.0.0.1  the bridge, and the push service
-//	127.0.0.2  the carrier (SIPp)
-//	127.0.0.3  the phone (baresip)
-//	127.0.0.4  the PBX (Kamailio)
+//	127.x.y.1  the bridge
+//	127.x.y.2  the carrier (SIPp)
+//	127.x.y.3  the phone (baresip)
+//	127.x.y.4  the PBX (Kamailio)
+//
+// with x and y of each run's own, so that several can run on one machine.
 package peertest

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,12 +19,18 @@ import (
 )
 
 // The loopback addresses of doc.go.
-const (
-	bridgeIP  = "127.0.0.1"
-	carrierIP = "127.0.0.2"
-	phoneIP   = "127.0.0.3"
-	pbxIP     = "127.0.0.4"
+var (
+	bridgeIP  = loopback(1)
+	carrierIP = loopback(2)
+	phoneIP   = loopback(3)
+	pbxIP     = loopback(4)
 )
+
+// loopback returns an address that no other run of the tests has at the same time.
+func loopback(host int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid/256%254, pid%256, host)
+}
 
 // patience is how long anything may take that must happen: it is long, because a machine that is busy with other things
 // must not fail a test, and costs nothing where all is well.
@@ -218,20 +223,19 @@ func attach(t testing.TB, path string) {
 	})
 }
 
-// nextPort is process-wide because ports are: what one test was given and has not bound yet, no other may get. It
-// starts anywhere, so that two runs at once seldom meet, and stays below the ports that Linux gives out by itself.
-var nextPort = func() *atomic.Int32 {
-	var n atomic.Int32
-	n.Store(rand.Int32N(10000) * 2)
-	return &n
-}()
+// nextPort is process-wide because ports are: what one test was given and has not bound yet, no other may get.
+var nextPort atomic.Int32
+
+// The ports lie below those that Linux gives out by itself, and those that a bridge takes for audio unless told
+// otherwise: other programs may have them on all addresses.
+const firstPort, ports = 10000, 10000
 
 // freePort returns an even port that is free for TCP and UDP on the address, as are the n-1 ports after it.
 func freePort(t testing.TB, ip string, n int) int {
 	t.Helper()
 	for range 1000 {
 		step := int32(n + n%2)
-		port := 10000 + int(nextPort.Add(step)-step)%20000
+		port := firstPort + int(nextPort.Add(step)-step)%ports
 		if allBindable(ip, port, n) {
 			return port
 		}

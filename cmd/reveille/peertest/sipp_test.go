@@ -49,7 +49,7 @@ func (c *carrier) start(t testing.TB) *carrier {
 	c.write(t, dir)
 	args := []string{"-c", `exec "$@" >/dev/null`, "sipp", // its screens are of no use
 		program(t, "sipp"), c.To, "-sf", "scenario.xml", "-m", "1", "-nostdin", "-s", c.Number,
-		"-t", "u1", "-i", carrierIP, "-bind_local", "-p", strconv.Itoa(c.sip), "-cp", port(t, bridgeIP, 1),
+		"-t", "u1", "-i", carrierIP, "-bind_local", "-p", strconv.Itoa(c.sip), "-ci", carrierIP, "-cp", port(t, carrierIP, 1),
 		"-mi", carrierIP, "-mp", port(t, carrierIP, 4), // it binds that port even if the Ear listens on another
 		"-timeout", "60", "-timeout_error", "-trace_msg", "-message_file", c.messages,
 		"-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
