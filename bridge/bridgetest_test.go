@@ -3,15 +3,11 @@ package bridge_test
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"flag"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -285,48 +281,6 @@ func (w *world) onePushPerDevice() {
 	}
 }
 
-// phoneOptions is a phone's name, its push token's digit, and what it does.
-type phoneOptions struct {
-	name   string // column; "" is "phone"
-	digit  string // names token, instance and address: "1" to "9"; "" is "1"
-	wakes  time.Duration
-	script func(*siptest.Call)
-	change func(*siptest.PhoneOptions)
-}
-
-// sleeping makes a phone that has registered once and was then suspended.
-func (w *world) sleeping(o phoneOptions) *phone {
-	w.t.Helper()
-	p := w.awake(o)
-	p.Drop()
-	time.Sleep(time.Minute)
-	return p
-}
-
-// awake makes a phone that has just registered.
-func (w *world) awake(o phoneOptions) *phone {
-	w.t.Helper()
-	if o.digit == "" {
-		o.digit = "1"
-	}
-	ip := "192.0.2.1" + o.digit
-	delay := phoneDelay + time.Duration(o.digit[0]-'1')*4*time.Millisecond
-	w.distance(ip, siptest.Link{Delay: delay})
-	po := siptest.PhoneOptions{Name: o.name, Sockets: w.net.Host(ip), Local: ip, Bridge: bridgeSIP, Ladder: w.ladder,
-		User: "1001", Password: "secret", Instance: "urn:uuid:00000000-0000-4000-8000-00000000000" + o.digit, RegID: 1,
-		Provider: "apns", Param: w.teamID + "." + bundle + ".voip", PRID: strings.Repeat(o.digit, 64), Script: o.script}
-	if o.change != nil {
-		o.change(&po)
-	}
-	p := &phone{Phone: siptest.NewPhone(po), token: po.PRID, wakes: o.wakes}
-	w.service.AddToken(pushtest.Production, p.token, bundle)
-	w.mu.Lock()
-	w.phones[p.token] = p
-	w.mu.Unlock()
-	w.must(p.Register(context.Background()))
-	return p
-}
-
 // invite begins the call that is drawn.
 func (w *world) invite(inv siptest.Invitation) *siptest.Call {
 	w.t.Helper()
@@ -388,90 +342,4 @@ func (w *world) talk(a, b *siptest.Call) {
 			w.t.Errorf("audio, direction %d: %s (%+v)", i, h, h)
 		}
 	}
-}
-
-// record is the only CDR; there must be one. It is written when the call ends.
-func (w *world) record() bridge.Record {
-	w.t.Helper()
-	all := w.records()
-	if len(all) != 1 {
-		w.t.Fatalf("%d CDRs, want one", len(all))
-	}
-	return all[0]
-}
-
-func (w *world) records() (all []bridge.Record) {
-	w.t.Helper()
-	text, err := os.ReadFile(w.cdr)
-	w.must(err)
-	for line := range strings.Lines(string(text)) {
-		var r bridge.Record
-		w.must(json.Unmarshal([]byte(line), &r))
-		all = append(all, r)
-	}
-	return all
-}
-
-// ended lets all late messages pass and holds the call's ending.
-func (w *world) ended(ending string, code int) bridge.Record {
-	w.t.Helper()
-	time.Sleep(40 * time.Second)
-	r := w.record()
-	if r.Ending != ending || r.Code != code {
-		w.t.Errorf("the call ended as %q with %d, want %q with %d", r.Ending, r.Code, ending, code)
-	}
-	return r
-}
-
-// pushStates are the X-Reveille-Push of the 180s that the trunk got.
-func pushStates(c *siptest.Call) string {
-	var states []string
-	for _, m := range c.Got("180") {
-		if s := m.Get("X-Reveille-Push"); s != "" {
-			states = append(states, s)
-		}
-	}
-	return strings.Join(states, " ")
-}
-
-// golden holds the ladder against testdata.
-func (w *world) golden(name string) {
-	w.t.Helper()
-	file := filepath.Join("testdata", name+".ladder")
-	got := w.ladder.String()
-	if *update {
-		w.must(os.MkdirAll("testdata", 0o755))
-		w.must(os.WriteFile(file, []byte(got), 0o644))
-		return
-	}
-	want, err := os.ReadFile(file)
-	w.must(err)
-	if got != string(want) {
-		w.t.Errorf("the ladder of %s is\n%sIt differs first at\n%s", name, got, firstDifference(string(want), got))
-	}
-}
-
-func firstDifference(want, got string) string {
-	a, b := strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return "want " + a[i] + "got  " + b[i]
-		}
-	}
-	return "its end"
-}
-
-// equal reports a difference.
-func equal[T comparable](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
-}
-
-// sentPushes are the pushes that the service has accepted so far.
-func (w *world) sentPushes() []pushtest.Push {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.pushes)
 }
