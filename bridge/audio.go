@@ -44,7 +44,7 @@ func (c *Call) openSession() error {
 }
 
 func (c *Call) mediaEnding(err error) *Ending {
-	c.log.Info("the audio cannot be set up", "err", err)
+	c.log().Info("the audio cannot be set up", "err", err)
 	c.rec.step("audio refused", "", err.Error())
 	switch {
 	case errors.Is(err, rtp.ErrNoPorts):
@@ -67,7 +67,7 @@ func (c *Call) ourSDP(offerless bool) ([]byte, error) {
 func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) {
 	sdp, err := c.session.Reoffer(side, r.SDP)
 	if err != nil {
-		c.log.Info("re-INVITE refused", "leg", side.String(), "err", err)
+		c.log().Info("re-INVITE refused", "leg", side.String(), "err", err)
 		code := 488
 		if errors.Is(err, rtp.ErrBadSDP) {
 			code = 400
@@ -83,7 +83,7 @@ func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) 
 		select {
 		case sdp := <-r.Acked():
 			if err := c.session.ReofferAnswer(side, sdp); err != nil {
-				c.log.Info("the answer in the ACK cannot be used", "leg", side.String(), "err", err)
+				c.log().Info("the answer in the ACK cannot be used", "leg", side.String(), "err", err)
 			}
 		case <-ctx.Done():
 		}

@@ -86,14 +86,14 @@ type Bridge struct {
 	header  string
 	routes  atomic.Pointer[routes] // replaced by SetExtensions
 
-	stop context.CancelFunc // ends every call
-	ctx  context.Context    // of every call
-	work sync.WaitGroup     // calls and late devices
+	work sync.WaitGroup // late devices
 
 	mu       sync.Mutex // guards the following
+	stopped  bool
 	calls    map[string]*Call
 	perTrunk map[string]int
-	recent   []Record // ended calls, oldest first
+	recent   []Record // ended calls: a ring
+	oldest   int      // of the full ring
 }
 
 // recentCalls is how many ended calls the API can still show. A Record with
@@ -112,27 +112,31 @@ func New(cfg Config, extensions []Extension, o Options) (*Bridge, error) {
 	if o.UUIDHeader == "" {
 		o.UUIDHeader = "X-Call-UUID"
 	}
-	ctx, stop := context.WithCancel(context.Background())
 	b := &Bridge{
 		cfg: cfg, log: o.Log, metrics: newMetrics(o.Registerer), header: o.UUIDHeader,
 		loc: o.Location, targets: o.Location, tombs: o.Location, dial: o.Dialer, push: o.Pusher, relay: o.Relay, cdr: o.CDR,
-		ctx: ctx, stop: stop, calls: map[string]*Call{}, perTrunk: map[string]int{},
+		calls: map[string]*Call{}, perTrunk: map[string]int{},
 	}
 	b.routes.Store(r)
 	return b, nil
 }
 
-// Run tells devices that come late, until ctx ends; then it ends the calls
-// that are left and returns when the last of them is over.
+// Run tells devices that come late, until ctx ends; then it stops the calls
+// that are left. They end on goroutines of the SIP server's.
 func (b *Bridge) Run(ctx context.Context) {
 	b.work.Go(func() { b.tellLate(ctx) })
 	<-ctx.Done()
-	b.stop()
+	b.mu.Lock()
+	b.stopped = true
+	for _, c := range b.calls {
+		c.cancel(EndShutdown)
+	}
+	b.mu.Unlock()
 	b.work.Wait()
 }
 
 // Incoming is sip.Handler: one call, from the INVITE to the CDR.
-func (b *Bridge) Incoming(in *sip.Inbound) { b.admit(in).run(b.ctx) }
+func (b *Bridge) Incoming(in *sip.Inbound) { b.admit(in).run() }
 
 func (b *Bridge) admit(in *sip.Inbound) *Call {
 	c := newCall(b, in)
@@ -140,6 +144,9 @@ func (b *Bridge) admit(in *sip.Inbound) *Call {
 	defer b.mu.Unlock()
 	b.calls[c.id] = c
 	b.perTrunk[in.Trunk().Name()]++
+	if b.stopped {
+		c.cancel(EndShutdown)
+	}
 	return c
 }
 
@@ -152,9 +159,12 @@ func (b *Bridge) forget(c *Call) {
 	if b.perTrunk[name]--; b.perTrunk[name] == 0 {
 		delete(b.perTrunk, name)
 	}
-	if b.recent = append(b.recent, rec); len(b.recent) > recentCalls {
-		b.recent = append(b.recent[:0], b.recent[len(b.recent)-recentCalls:]...)
+	if len(b.recent) < recentCalls {
+		b.recent = append(b.recent, rec)
+		return
 	}
+	b.recent[b.oldest] = rec
+	b.oldest = (b.oldest + 1) % recentCalls
 }
 
 // full reports whether the trunk has more calls than its max_calls allows; the
@@ -180,15 +190,21 @@ func (b *Bridge) Calls() []Record {
 	for _, c := range b.calls {
 		live = append(live, c)
 	}
-	recent := append([]Record(nil), b.recent...)
+	recent := b.ended()
 	b.mu.Unlock()
 	out := make([]Record, 0, len(live)+len(recent))
 	for _, c := range live {
 		out = append(out, c.rec.snapshot())
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Start.After(out[j].Start) })
-	for i := len(recent) - 1; i >= 0; i-- {
-		out = append(out, recent[i])
+	return append(out, recent...)
+}
+
+// ended copies the recent calls, newest first. The caller holds b.mu.
+func (b *Bridge) ended() []Record {
+	out := make([]Record, 0, len(b.recent))
+	for i := len(b.recent) - 1; i >= 0; i-- {
+		out = append(out, b.recent[(b.oldest+i)%len(b.recent)])
 	}
 	return out
 }
@@ -197,7 +213,7 @@ func (b *Bridge) Calls() []Record {
 func (b *Bridge) Call(id string) (Record, bool) {
 	b.mu.Lock()
 	c := b.calls[id]
-	recent := append([]Record(nil), b.recent...)
+	recent := b.ended()
 	b.mu.Unlock()
 	if c != nil {
 		return c.rec.snapshot(), true
@@ -221,7 +237,7 @@ func (b *Bridge) Hangup(id string) error {
 	if c == nil {
 		return ErrNoCall
 	}
-	c.hangup()
+	c.cancel(EndByAdmin)
 	return nil
 }
 

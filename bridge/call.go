@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,7 +22,6 @@ type Call struct {
 	id      string // the call UUID
 	bridge  *Bridge
 	in      *sip.Inbound
-	log     *slog.Logger
 	rec     *record
 	started time.Time
 
@@ -39,8 +37,8 @@ type Call struct {
 	answer  time.Time
 	rang    bool
 
-	hungUp     chan struct{} // closed by hangup
-	hungUpOnce sync.Once
+	ctx    context.Context         // the lifetime of all that is under the call
+	cancel context.CancelCauseFunc // with an *Ending as cause; may be called from any goroutine
 }
 
 // state is one phase of a call: its name in metrics and logs, and what it does
@@ -57,10 +55,10 @@ const repeat180 = time.Minute
 func newCall(b *Bridge, in *sip.Inbound) *Call {
 	c := &Call{
 		id: uuid.NewString(), bridge: b, in: in, started: time.Now(),
-		events: make(chan *event), hungUp: make(chan struct{}),
+		events:  make(chan *event),
 		refused: EndFailed,
 	}
-	c.log = b.log.With("call", c.id, "trunk", in.Trunk().Name())
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	to := ""
 	if d := in.Dialled(); len(d) > 0 {
 		to = d[0]
@@ -70,20 +68,24 @@ func newCall(b *Bridge, in *sip.Inbound) *Call {
 	return c
 }
 
+// log is made when there is something to say: a parked call keeps no logger.
+func (c *Call) log() *slog.Logger {
+	return c.bridge.log.With("call", c.id, "trunk", c.in.Trunk().Name())
+}
+
 // run is the sole place where a call changes state.
-func (c *Call) run(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer c.leave(cancel)
+func (c *Call) run() {
+	defer c.leave()
 	for s := (state{"admitting", c.admitting}); s.run != nil; {
 		c.enter(s.name)
-		s = s.run(ctx)
+		s = s.run(c.ctx)
 	}
 }
 
 // leave is the end of a call, even of one that a defect ended.
-func (c *Call) leave(cancel context.CancelFunc) {
+func (c *Call) leave() {
 	c.enter("")
-	cancel()
+	c.cancel(nil)
 	if c.watch != nil {
 		c.watch.Close()
 	}
@@ -94,7 +96,9 @@ func (c *Call) leave(cancel context.CancelFunc) {
 func (c *Call) enter(name string) {
 	c.bridge.metrics.moved(c.state, name)
 	if name != "" {
-		c.log.Debug("call is "+name, "from", c.state)
+		if c.bridge.log.Enabled(c.ctx, slog.LevelDebug) {
+			c.log().Debug("call is "+name, "from", c.state)
+		}
 		c.rec.update(func(r *Record) { r.State = name })
 	}
 	c.state = name
@@ -119,7 +123,7 @@ func (c *Call) admitting(context.Context) state {
 	c.rec.step("180", "", "")
 	if c.early != nil {
 		if err := c.session.Ringback(); err != nil {
-			c.log.Warn("no ringback tone", "err", err)
+			c.log().Warn("no ringback tone", "err", err)
 		}
 	}
 	return state{"waking", c.waking}
@@ -146,9 +150,13 @@ func (c *Call) alerting(ctx context.Context) state {
 // await is the wait of a call that nobody has answered yet: for devices to
 // register, ring, answer or refuse, until the deadline.
 func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) state {
-	// Neither timer is stopped: the collector takes them, and without a defer
+	// The timers are not stopped: the collector takes them, and without a defer
 	// the frame is small enough for the stack of a parked call to shrink.
-	deadline, again := time.NewTimer(longest), time.NewTicker(repeat180)
+	deadline := time.NewTimer(longest)
+	var again <-chan time.Time
+	if longest > repeat180 {
+		again = time.NewTicker(repeat180).C
+	}
 	for {
 		if c.hopeless() {
 			return c.over(c.best())
@@ -162,16 +170,14 @@ func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) s
 			if next := c.take(ctx, e, deadline); next.run != nil {
 				return next
 			}
-		case <-again.C:
+		case <-again:
 			c.tellCaller("")
 		case <-c.in.Ended():
 			return c.gone()
 		case <-deadline.C:
 			return c.over(late)
-		case <-c.hungUp:
-			return c.over(EndByAdmin)
 		case <-ctx.Done():
-			return c.over(EndShutdown)
+			return c.stopped()
 		}
 	}
 }
@@ -183,6 +189,14 @@ func (c *Call) gone() state {
 		return c.over(EndCallerLost)
 	}
 	return c.over(EndCancelled.with(sip.Reason{}, end.Reason))
+}
+
+// stopped: an administrator hung up, or the bridge ends.
+func (c *Call) stopped() state {
+	if e, ok := context.Cause(c.ctx).(*Ending); ok {
+		return c.over(e)
+	}
+	return c.over(EndShutdown)
 }
 
 // connecting brings the winner's answer to the trunk and ends the other legs.
@@ -216,7 +230,7 @@ func (c *Call) connecting(ctx context.Context) state {
 		c.session.Connect()
 	}
 	c.rec.update(func(r *Record) { r.Answer, r.Device = c.answer, won.ID })
-	c.log.Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
+	c.log().Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
 	c.buryRest(sip.CompletedElsewhere()) // now: a device that comes late must not ring until the call ends
 	return state{"talking", c.talking}
 }
@@ -234,10 +248,8 @@ func (c *Call) awaitAnswer(ctx context.Context) state {
 		return c.over(c.endedByTrunk())
 	case <-c.winner.out.Ended():
 		return c.over(EndCalleeHungUp.with(c.winner.out.End().Reason, sip.Reason{}))
-	case <-c.hungUp:
-		return c.over(EndByAdmin)
 	case <-ctx.Done():
-		return c.over(EndShutdown)
+		return c.stopped()
 	}
 }
 
@@ -265,10 +277,8 @@ func (c *Call) talking(ctx context.Context) state {
 			c.takeLate(e)
 		case <-longest.C:
 			return c.over(EndTooLong)
-		case <-c.hungUp:
-			return c.over(EndByAdmin)
 		case <-ctx.Done():
-			return c.over(EndShutdown)
+			return c.stopped()
 		}
 	}
 }
@@ -334,9 +344,6 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 		}
 	})
 	c.bridge.metrics.calls.WithLabelValues(c.in.Trunk().Name(), e.Name).Inc()
-	c.log.Info("call is over", "ending", e.Name, "code", refusal.Code, "verdict", e.Verdict, "duration", now.Sub(c.started))
+	c.log().Info("call is over", "ending", e.Name, "code", refusal.Code, "verdict", e.Verdict, "duration", now.Sub(c.started))
 	c.bridge.cdr.Write(c.rec.snapshot())
 }
-
-// hangup ends the call from outside; it may be called from any goroutine.
-func (c *Call) hangup() { c.hungUpOnce.Do(func() { close(c.hungUp) }) }

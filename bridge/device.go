@@ -117,7 +117,7 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 		Headers: []sip.Header{{Name: c.bridge.header, Value: c.id}},
 	})
 	if err != nil {
-		c.log.Info("the device's flow is gone", "device", d.ID, "err", err)
+		c.log().Info("the device's flow is gone", "device", d.ID, "err", err)
 		c.wake(ctx, d)
 		return nil
 	}

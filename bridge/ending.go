@@ -52,6 +52,9 @@ var (
 	EndByAdmin      = &Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
 )
 
+// Error makes an ending the cause of a call's cancellation.
+func (e *Ending) Error() string { return e.Verdict }
+
 // with passes on the reason the far end gave.
 func (e *Ending) with(trunk, device sip.Reason) *Ending {
 	passed := *e

@@ -76,7 +76,7 @@ func (c *Call) pushAnswered(d *device, o push.Outcome) {
 		c.bridge.targets.TargetGone(d.AOR, d.ID, d.Target)
 	}
 	c.tellCaller("failed")
-	c.log.Warn("push failed", "device", d.ID, "outcome", o.Verdict.String(), "code", o.Status, "reason", o.Reason, "err", o.Err)
+	c.log().Warn("push failed", "device", d.ID, "outcome", o.Verdict.String(), "code", o.Status, "reason", o.Reason, "err", o.Err)
 }
 
 // tellCaller sends a further 180. With X-Reveille-Push it lets the PBX see
@@ -90,6 +90,6 @@ func (c *Call) tellCaller(where string) {
 		extra = []sip.Header{{Name: "X-Reveille-Push", Value: where}}
 	}
 	if err := c.in.Progress(180, c.early, extra...); err != nil {
-		c.log.Debug("180 could not be sent", "err", err)
+		c.log().Debug("180 could not be sent", "err", err)
 	}
 }

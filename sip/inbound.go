@@ -17,7 +17,6 @@ type Inbound struct {
 	caller  Caller
 	dialled []string
 	offer   []byte
-	headers []Header
 	tx      *serverTx
 	acks    chan []byte // SDP of the ACK to our 200, once
 
@@ -31,7 +30,6 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		dialled: dialledBy(req),
 		offer:   sdpBody(req),
 		tx:      tx,
-		acks:    make(chan []byte, 1),
 	}
 	to, from := req.To(), req.From()
 	in.leg = leg{
@@ -39,7 +37,6 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		log:       t.log,
 		id:        dialogID{callIDOf(req), tx.toTag},
 		ended:     make(chan struct{}),
-		reinvites: make(chan *Reinvite, 1),
 		flow:      f,
 		trunkSide: true,
 		local:     party{to.DisplayName, &to.Address, tx.toTag},
@@ -109,6 +106,7 @@ func (in *Inbound) Answer(sdp []byte) error {
 	}
 	res := in.srv.response(in.tx, 200, sdp)
 	in.srv.addContact(res, in.flow)
+	in.acks, in.reinvites = make(chan []byte, 1), make(chan *Reinvite, 1)
 	if err := in.sendAnswer(in.tx, res, func(sdp []byte) { in.acks <- sdp }); err != nil {
 		in.finish(End{Kind: EndFlowLost})
 		return err
@@ -117,7 +115,8 @@ func (in *Inbound) Answer(sdp []byte) error {
 	return nil
 }
 
-// Acked yields the SDP of the ACK to our 200, nil if it had none.
+// Acked yields the SDP of the ACK to our 200, nil if it had none. It is for
+// after Answer.
 func (in *Inbound) Acked() <-chan []byte { return in.acks }
 
 // Refuse sends a final answer of 300 or more and ends the leg.

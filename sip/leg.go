@@ -59,7 +59,7 @@ type leg struct {
 	id    dialogID
 	ended chan struct{} // closed once, when the leg is over
 
-	reinvites chan *Reinvite
+	reinvites chan *Reinvite // made with the answer
 
 	mu sync.Mutex // guards the following
 
@@ -105,7 +105,7 @@ func (l *leg) End() End {
 }
 
 // Reinvites yields the far end's re-INVITEs, one at a time; each waits for
-// Accept or Refuse.
+// Accept or Refuse. It is for after the answer.
 func (l *leg) Reinvites() <-chan *Reinvite { return l.reinvites }
 
 // CallID is the dialog's Call-ID.

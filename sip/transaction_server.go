@@ -109,15 +109,21 @@ func (s *serverTx) response(code int, phrase string) *sipgo.Response {
 	return res
 }
 
-// keepOnly drops every header and the body of the request that its responses
-// do not need, once the handler has read them. It may be called only while the
+// answerNeeds reports whether the responses to a request need its header.
+func answerNeeds(name string) bool {
+	switch name {
+	case "Via", "From", "To", "Call-ID", "CSeq", "Record-Route", "Timestamp", "Require":
+		return true
+	}
+	return false
+}
+
+// keepOnly drops the headers of the request that its responses do not need, once the handler has read them. It may be called only while the
 // request is being dispatched.
 func (s *serverTx) keepOnly() {
 	var drop []string
 	for _, h := range s.req.Headers() {
-		switch h.Name() {
-		case "Via", "From", "To", "Call-ID", "CSeq", "Record-Route", "Timestamp", "Require":
-		default:
+		if !answerNeeds(h.Name()) {
 			drop = append(drop, h.Name())
 		}
 	}

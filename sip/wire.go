@@ -100,6 +100,10 @@ func cutHead(head string) (*rawMessage, error) {
 		return nil, errNotSIP
 	}
 	raw := &rawMessage{start: start, headers: make([]rawHeader, 0, 16)}
+	parked := strings.HasPrefix(start, "INVITE ")
+	if parked {
+		raw.start = strings.Clone(start)
+	}
 	vias := 0
 	for rest != "" {
 		var line string
@@ -117,7 +121,11 @@ func cutHead(head string) (*rawMessage, error) {
 		if len(raw.headers) >= maxHeaders || vias > maxVias {
 			raw.blame(bad("Too many headers")) // read on: the answer needs some of them
 		}
-		raw.headers = append(raw.headers, rawHeader{name, strings.Trim(value, " \t")})
+		value = strings.Trim(value, " \t")
+		if parked && answerNeeds(name) {
+			value = strings.Clone(value) // else it would keep the whole head in memory
+		}
+		raw.headers = append(raw.headers, rawHeader{name, value})
 	}
 	return raw, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -37,14 +36,8 @@ Examples:
 	}
 }
 
-// gcPercent trades processor time for memory: thousands of parked calls are
-// mostly live heap, and the default of 100 would double it. GOGC overrides it.
-const gcPercent = 25
-
 func serve(ctx context.Context, p *process, c *command, args []string) int {
-	if _, set := p.env("GOGC"); !set {
-		debug.SetGCPercent(gcPercent)
-	}
+	saveMemory(ctx, p.env)
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	file := flags.String("c", "", "the configuration `FILE`")
 	level := &levelFlag{slog.LevelInfo}
