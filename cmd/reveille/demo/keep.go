@@ -25,7 +25,7 @@ func keep(ctx context.Context, w *world, out *printer) error {
 	}
 	out.line("\n%s", out.paint(bold, "The bridge keeps running. End it with Ctrl-C."))
 	out.line("  call      sip:%s@%s (UDP), from this machine: it counts as the trunk", kept, w.udp)
-	out.line("  register  your own phone as %s, password %s, at %s (TCP or UDP)", kept, password, w.tcp)
+	out.line("  register  your own phone as %s, password %s, at %s (TCP) or %s (UDP)", kept, password, w.tcp, w.udp)
 	out.line("  look      http://%s/metrics and /api/v1/calls, /api/v1/devices", w.app.HTTPAddress())
 	out.line("A simulated phone of extension %s sleeps: a call wakes it by push, it rings 2 s and answers.\n", kept)
 	st.ladder.Live(out, lineWidth)
