@@ -21,6 +21,7 @@ type udpListener struct {
 	number int // its place among the listeners, part of flow IDs
 	conn   net.PacketConn
 	here   netip.AddrPort
+	last   *flow // the reader's: of the last datagram
 
 	mu   sync.RWMutex
 	kept map[netip.AddrPort]*flow // flows with a registration; guarded by mu
@@ -68,12 +69,17 @@ func (l *udpListener) read() {
 }
 
 // flowFrom is the kept flow of a peer, else a value that lives as long as
-// someone holds it.
+// someone holds it. The last one is used again: a trunk's calls come from one
+// address, and each parked call holds its flow. Only the reader calls it.
 func (l *udpListener) flowFrom(peer netip.AddrPort) *flow {
 	f := l.find(peer)
+	if f == nil && l.last != nil && l.last.peer == peer {
+		f = l.last
+	}
 	if f == nil {
 		f = &flow{proto: "UDP", peer: peer, here: l.here, udp: l}
 	}
+	l.last = f
 	f.hear()
 	return f
 }

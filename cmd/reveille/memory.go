@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
 const (
-	// gcPercent trades processor time for memory: parked calls are mostly live
-	// heap, and the default of 100 would double it. GOGC overrides it.
+	// gcPercent trades processor time for memory: thousands of parked calls are
+	// mostly live heap, and the default of 100 would double it. GOGC overrides it.
 	gcPercent = 25
+
+	// ballast keeps a small heap from being collected all the time with so low a
+	// percentage. It is never touched, so that it has no pages of its own.
+	ballast = 64 << 20
 
 	// A burst of calls leaves garbage and free pages behind, which the runtime
 	// gives back slowly. Every trimInterval they are given back at once if they
@@ -24,18 +29,18 @@ func saveMemory(ctx context.Context, env func(string) (string, bool)) {
 	if _, set := env("GOGC"); !set {
 		debug.SetGCPercent(gcPercent)
 	}
-	go func() {
-		tick := time.NewTicker(trimInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				trim()
-			}
+	weight := make([]byte, ballast)
+	defer runtime.KeepAlive(weight)
+	tick := time.NewTicker(trimInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			trim()
 		}
-	}()
+	}
 }
 
 // trim gives back to the system what is neither live nor of use soon.

@@ -37,7 +37,7 @@ Examples:
 }
 
 func serve(ctx context.Context, p *process, c *command, args []string) int {
-	saveMemory(ctx, p.env)
+	go saveMemory(ctx, p.env)
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	file := flags.String("c", "", "the configuration `FILE`")
 	level := &levelFlag{slog.LevelInfo}
