@@ -3,6 +3,7 @@ package sip
 import (
 	"bufio"
 	"bytes"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net"
@@ -57,7 +58,8 @@ func FuzzValidate(f *testing.F) {
 			return
 		}
 		stampVia(req.Via(), netip.MustParseAddrPort("192.0.2.2:5060"))
-		_, _ = serverKey(req, req.Method), mergeKey(req)
+		seeds := txSeeds{maphash.MakeSeed(), maphash.MakeSeed()}
+		_, _ = seeds.server(req, req.Method), seeds.merge(req)
 		checkLines(t, sipgo.NewResponseFromRequest(req, 400, "Bad Request", nil).String())
 		again, _, err := parseDatagram([]byte(req.String()), 1<<20)
 		if err == nil && *again.CallID() != *req.CallID() {

@@ -3,6 +3,7 @@ package sip
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
 	"strconv"
@@ -49,11 +50,12 @@ type transactions struct {
 	handler  requestHandler
 	rejected func(reason string) // counts; may be set before use
 	limit    int
+	seeds    txSeeds
 
 	mu     sync.Mutex // guards the following
 	shut   bool
-	server map[string]*serverTx
-	merged map[string]*serverTx // by what RFC 3261 §8.2.2.2 compares
+	server map[txKey]*serverTx
+	merged map[txKey]*serverTx // by what RFC 3261 §8.2.2.2 compares
 	client map[string]*clientTx
 	byFlow map[*flow]map[pending]struct{} // streams only; UDP flows do not close
 }
@@ -65,8 +67,9 @@ func newTransactions(log *slog.Logger, h requestHandler) *transactions {
 	return &transactions{
 		log: log, handler: h, limit: maxTransactions,
 		rejected: func(string) {},
-		server:   map[string]*serverTx{},
-		merged:   map[string]*serverTx{},
+		seeds:    txSeeds{maphash.MakeSeed(), maphash.MakeSeed()},
+		server:   map[txKey]*serverTx{},
+		merged:   map[txKey]*serverTx{},
 		client:   map[string]*clientTx{},
 		byFlow:   map[*flow]map[pending]struct{}{},
 	}
@@ -113,14 +116,14 @@ func (t *transactions) receiveRequest(f *flow, req *sipgo.Request) {
 // admit finds the transaction of a request or begins one. A status says that
 // the request must be answered without one.
 func (t *transactions) admit(f *flow, req *sipgo.Request) (s *serverTx, isNew bool, status int) {
-	key := serverKey(req, req.Method)
+	key := t.seeds.server(req, req.Method)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s = t.server[key]; s != nil {
 		return s, false, 0
 	}
-	same := mergeKey(req)
-	if other := t.merged[same]; other != nil && same != "" && !other.challenged() {
+	same := t.seeds.merge(req)
+	if other := t.merged[same]; other != nil && same != (txKey{}) && !other.challenged() {
 		return nil, false, 482
 	}
 	if t.shut || len(t.server)+len(t.client) >= t.limit {
@@ -128,7 +131,7 @@ func (t *transactions) admit(f *flow, req *sipgo.Request) (s *serverTx, isNew bo
 	}
 	s = newServerTx(t, f, req, key, same)
 	t.server[key] = s
-	if same != "" {
+	if same != (txKey{}) {
 		t.merged[same] = s
 	}
 	t.attach(f, s)
@@ -152,7 +155,7 @@ func (t *transactions) dispatch(f *flow, req *sipgo.Request, s *serverTx) {
 // receiveAck: the ACK to a refusal belongs to the INVITE's transaction, the
 // one to a 2xx to the dialog (RFC 3261 §13.3.1.4, §17.2.1).
 func (t *transactions) receiveAck(f *flow, req *sipgo.Request) {
-	if s := t.find(serverKey(req, sipgo.INVITE)); s != nil && s.acknowledged(req) {
+	if s := t.find(t.seeds.server(req, sipgo.INVITE)); s != nil && s.acknowledged(req) {
 		return
 	}
 	t.handler.onAck(f, req)
@@ -161,7 +164,7 @@ func (t *transactions) receiveAck(f *flow, req *sipgo.Request) {
 // receiveCancel answers a CANCEL (RFC 3261 §9.2). It does so without state: a
 // repeated CANCEL gets the same answer for as long as its INVITE is known.
 func (t *transactions) receiveCancel(f *flow, req *sipgo.Request) {
-	s := t.find(serverKey(req, sipgo.INVITE))
+	s := t.find(t.seeds.server(req, sipgo.INVITE))
 	if s == nil {
 		t.answer(f, req, 481, "Call/Transaction Does Not Exist")
 		return
@@ -248,7 +251,7 @@ func (t *transactions) addClient(c *clientTx) error {
 	return nil
 }
 
-func (t *transactions) find(key string) *serverTx {
+func (t *transactions) find(key txKey) *serverTx {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.server[key]
@@ -327,29 +330,48 @@ func (t *transactions) pendingCount() int {
 	return len(t.server) + len(t.client)
 }
 
-// serverKey matches requests to transactions (RFC 3261 §17.2.3); for a branch
-// without the magic cookie by the older rules.
-func serverKey(req *sipgo.Request, method sipgo.RequestMethod) string {
-	via := req.Via()
-	sentBy := strings.ToLower(via.Host) + ":" + strconv.Itoa(via.Port)
-	branch, _ := via.Params.Get("branch")
-	if strings.HasPrefix(branch, sipgo.RFC3261BranchMagicCookie) {
-		return strings.Join([]string{branch, sentBy, string(method)}, "\x00")
+// txKey is a hash of what names a transaction: a parked call keeps 16 bytes
+// instead of the strings. The seeds are this process's own, so that nobody can
+// make two keys meet.
+type txKey [2]uint64
+
+type txSeeds [2]maphash.Seed
+
+func (s txSeeds) key(parts ...string) (k txKey) {
+	for i, seed := range s {
+		var h maphash.Hash
+		h.SetSeed(seed)
+		for _, part := range parts {
+			h.WriteString(part)
+			h.WriteByte(0)
+		}
+		k[i] = h.Sum64()
 	}
-	tag, _ := req.From().Params.Get("tag")
-	return strings.Join([]string{"2543", req.Recipient.String(), string(*req.CallID()), tag,
-		strconv.Itoa(int(req.CSeq().SeqNo)), sentBy, branch, string(method)}, "\x00")
+	return k
 }
 
-// mergeKey is what makes two requests the same one that took two paths (RFC
-// 3261 §8.2.2.2); "" for a request within a dialog.
-func mergeKey(req *sipgo.Request) string {
-	if tag, _ := req.To().Params.Get("tag"); tag != "" {
-		return ""
+// server matches requests to transactions (RFC 3261 §17.2.3); for a branch
+// without the magic cookie by the older rules.
+func (s txSeeds) server(req *sipgo.Request, method sipgo.RequestMethod) txKey {
+	via := req.Via()
+	host, port := strings.ToLower(via.Host), strconv.Itoa(via.Port)
+	branch, _ := via.Params.Get("branch")
+	if strings.HasPrefix(branch, sipgo.RFC3261BranchMagicCookie) {
+		return s.key(branch, host, port, string(method))
 	}
 	tag, _ := req.From().Params.Get("tag")
-	return strings.Join([]string{string(*req.CallID()), tag,
-		strconv.Itoa(int(req.CSeq().SeqNo)), string(req.Method)}, "\x00")
+	return s.key("2543", req.Recipient.String(), string(*req.CallID()), tag,
+		strconv.Itoa(int(req.CSeq().SeqNo)), host, port, branch, string(method))
+}
+
+// merge is what makes two requests the same one that took two paths (RFC 3261
+// §8.2.2.2); the zero key for a request within a dialog.
+func (s txSeeds) merge(req *sipgo.Request) txKey {
+	if tag, _ := req.To().Params.Get("tag"); tag != "" {
+		return txKey{}
+	}
+	tag, _ := req.From().Params.Get("tag")
+	return s.key(string(*req.CallID()), tag, strconv.Itoa(int(req.CSeq().SeqNo)), string(req.Method))
 }
 
 func clientKey(branch string, method sipgo.RequestMethod) string {

@@ -19,8 +19,8 @@ type serverTx struct {
 	t        *transactions
 	f        *flow
 	req      *sipgo.Request
-	key      string
-	mergeKey string
+	key      txKey
+	mergeKey txKey
 
 	// toTag stands in every response to the request, and in the one to its
 	// CANCEL: the tag of the request's To, else a fresh one.
@@ -42,7 +42,7 @@ type serverTx struct {
 
 // newServerTx is called with the table locked; begin starts the machine. Until
 // then the transaction's lock is held, so that a retransmission waits for it.
-func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey string) *serverTx {
+func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey txKey) *serverTx {
 	s := &serverTx{t: t, f: f, req: req, key: key, mergeKey: mergeKey}
 	s.toTag, _ = req.To().Params.Get("tag")
 	if s.toTag == "" {
@@ -54,7 +54,7 @@ func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey str
 		s.to.Params.Add("tag", s.toTag)
 	}
 	// sipgo's log lines name Request-URIs, which may hold push tokens.
-	s.fsm = sipgo.NewServerTx(key, req, f, slog.New(slog.DiscardHandler))
+	s.fsm = sipgo.NewServerTx("", req, f, slog.New(slog.DiscardHandler))
 	s.mu.Lock()
 	return s
 }
