@@ -9,6 +9,7 @@ import (
 // answer is a 2xx to an INVITE that is sent again until its ACK comes
 // (RFC 3261 §13.3.1.4: T1, doubling to T2, for 64*T1, on every transport).
 type answer struct {
+	first    bool // to the INVITE that began the dialog
 	seq      uint32
 	tx       *serverTx
 	res      *sipgo.Response
@@ -29,14 +30,26 @@ func (l *leg) sendAnswer(tx *serverTx, res *sipgo.Response, onAck func(sdp []byt
 	return nil
 }
 
+// forgetAnswer stops the repetition of our 2xx. The caller holds l.mu.
+func (l *leg) forgetAnswer() {
+	if l.unacked != nil {
+		l.unacked.timer.Stop()
+		l.unacked = nil
+	}
+}
+
 func (l *leg) resendAnswer(a *answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unacked != a || l.over {
+	if l.unacked != a {
 		return
 	}
 	a.waited += a.interval
 	if a.waited >= timer64T1 {
+		if l.parting != nil {
+			l.part()
+			return
+		}
 		// RFC 3261 §13.3.1.4: the dialog is confirmed but the session should end.
 		l.log.Warn("the 200 was never acknowledged; hanging up", "call_id", l.id.callID)
 		bye := l.prepareBye(Reason{Protocol: "SIP", Cause: 408, Text: "ACK missing"})
@@ -54,15 +67,17 @@ func (l *leg) resendAnswer(a *answer) {
 // acked takes the ACK to one of our 2xx.
 func (l *leg) acked(ack *sipgo.Request) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	a := l.unacked
 	if a == nil || ack.CSeq() == nil || ack.CSeq().SeqNo != a.seq {
-		l.mu.Unlock()
 		return
 	}
-	a.timer.Stop()
-	l.unacked = nil
-	l.mu.Unlock()
-	a.onAck(sdpBody(ack))
+	if l.parting != nil {
+		l.part()
+		return
+	}
+	l.forgetAnswer()
+	a.onAck(sdpBody(ack)) // a channel with room
 }
 
 // Reinvite is an INVITE within the dialog (RFC 3261 §14). It is answered

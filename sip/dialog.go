@@ -14,7 +14,10 @@ type dialogTable struct {
 }
 
 // dialogOwner is what a dialog's messages go to.
-type dialogOwner interface{ base() *leg }
+type dialogOwner interface {
+	base() *leg
+	hungUp(bye *sipgo.Request)
+}
 
 func (l *leg) base() *leg { return l }
 
@@ -32,13 +35,19 @@ func (d *dialogTable) remove(id dialogID) {
 	d.mu.Unlock()
 }
 
-func (d *dialogTable) find(id dialogID) *leg {
+func (d *dialogTable) find(id dialogID) dialogOwner {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if o := d.legs[id]; o != nil {
-		return o.base()
+	return d.legs[id]
+}
+
+// partAll sends each BYE that still waits for an ACK.
+func (d *dialogTable) partAll() {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, o := range d.legs {
+		o.base().partAtOnce()
 	}
-	return nil
 }
 
 func (d *dialogTable) len() int {
@@ -49,11 +58,12 @@ func (d *dialogTable) len() int {
 
 // within finds the leg of an in-dialog request; nil if there is none, or if
 // the peer's tag is not the dialog's (RFC 3261 §12.2.2).
-func (s *Server) within(req *sipgo.Request) *leg {
-	l := s.dialogs.find(dialogID{callIDOf(req), tagOf(req.To())})
-	if l == nil {
+func (s *Server) within(req *sipgo.Request) dialogOwner {
+	o := s.dialogs.find(dialogID{callIDOf(req), tagOf(req.To())})
+	if o == nil {
 		return nil
 	}
+	l := o.base()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := ""
@@ -63,30 +73,35 @@ func (s *Server) within(req *sipgo.Request) *leg {
 	if l.remote.tag != "" && l.remote.tag != from {
 		return nil
 	}
-	return l
+	return o
 }
 
 // inDialog handles a request that carries our To tag. It runs on the flow's
 // reader and does not block.
 func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
-	l := s.within(req)
-	if l == nil {
+	o := s.within(req)
+	if o == nil {
 		s.answer(tx, 481)
+		if s.unknown(f, req) { // one answer and no state: the sender may be forged
+			tx.drop()
+		}
 		return
 	}
-	if !l.inOrder(req.CSeq().SeqNo) {
+	l := o.base()
+	switch required := len(required(req)) > 0; {
+	case !l.inOrder(req.CSeq().SeqNo):
 		s.answer(tx, 500) // RFC 3261 §12.2.2
-		return
-	}
-	switch req.Method {
-	case sipgo.BYE:
-		l.byeReceived(req, tx)
-	case sipgo.INVITE:
-		l.reinvited(f, req, tx)
-	case sipgo.OPTIONS:
-		s.answerOptions(f, tx)
-	default:
+	case req.Method != sipgo.BYE && req.Method != sipgo.INVITE && req.Method != sipgo.OPTIONS:
 		s.answerNotAllowed(tx)
+	case required:
+		s.answer(tx, 420)
+	case req.Method == sipgo.BYE:
+		s.answer(tx, 200)
+		o.hungUp(req)
+	case req.Method == sipgo.INVITE:
+		l.reinvited(f, req, tx)
+	default:
+		s.answerOptions(f, tx)
 	}
 }
 
@@ -101,20 +116,18 @@ func (l *leg) inOrder(seq uint32) bool {
 	return true
 }
 
-func (l *leg) byeReceived(req *sipgo.Request, tx *serverTx) {
-	l.srv.answer(tx, 200)
+// hungUp takes the peer's BYE, which has its answer.
+func (l *leg) hungUp(bye *sipgo.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if r := l.reinvite; r != nil { // RFC 3261 §15.1.2: pending requests get 487
-		l.reinvite = nil
-		l.refuse(r.tx, &Refused{Code: 487})
-	}
-	l.finish(End{Kind: EndHungUp, Reason: reasonOf(req)})
+	l.parting = nil // both hang up at once: the peer's BYE is enough
+	l.forgetAnswer()
+	l.finish(End{Kind: EndHungUp, Reason: reasonOf(bye)})
 }
 
 // reinvited queues a re-INVITE for the call to answer. One at a time: an
-// overlapping one gets 491 or, as the RFC wants while the first is still
-// unanswered, 500 with Retry-After (RFC 3261 §14.2).
+// overlapping one gets 491 or, as the RFC wants while an earlier INVITE is
+// still unanswered, 500 with Retry-After (RFC 3261 §14.2).
 func (l *leg) reinvited(f *flow, req *sipgo.Request, tx *serverTx) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,10 +135,10 @@ func (l *leg) reinvited(f *flow, req *sipgo.Request, tx *serverTx) {
 	case l.over:
 		l.refuse(tx, &Refused{Code: 481})
 		return
-	case l.reinvite != nil:
+	case l.reinvite != nil || !l.confirmed:
 		l.refuse(tx, &Refused{Code: 500, RetryAfter: retrySoon})
 		return
-	case !l.confirmed || l.unacked != nil:
+	case l.unacked != nil:
 		l.refuse(tx, &Refused{Code: 491})
 		return
 	}

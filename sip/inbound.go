@@ -111,6 +111,7 @@ func (in *Inbound) Answer(sdp []byte) error {
 		in.finish(End{Kind: EndFlowLost})
 		return err
 	}
+	in.unacked.first = true
 	in.answered, in.confirmed = true, true
 	return nil
 }
@@ -144,6 +145,13 @@ func (in *Inbound) cancelled(cancel *sipgo.Request) {
 	in.finish(End{Kind: EndCancelled, Reason: reasonOf(cancel)})
 }
 
+// hungUp takes the trunk's BYE, which may also come in an early dialog (RFC
+// 3261 §15): the INVITE then still wants its answer (§15.1.2).
+func (in *Inbound) hungUp(bye *sipgo.Request) {
+	in.cancelled(bye)
+	in.leg.hungUp(bye)
+}
+
 // flowClosed ends a leg that had not been answered when its connection died:
 // nobody is there to be answered. A confirmed dialog goes on.
 func (in *Inbound) flowClosed() {
@@ -154,5 +162,8 @@ func (in *Inbound) flowClosed() {
 	}
 }
 
-// abandoned refuses a leg that its handler has left open. It is deferred.
-func (in *Inbound) abandoned() { in.Refuse(&Refused{Code: 500}) }
+// abandoned ends a leg that its handler has left open. It is deferred.
+func (in *Inbound) abandoned() {
+	in.Refuse(&Refused{Code: 500})
+	in.Hangup(Reason{Protocol: "SIP", Cause: 500, Text: Phrase(500)})
+}

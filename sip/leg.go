@@ -72,10 +72,10 @@ type leg struct {
 	target              sipgo.Uri
 	routes              []sipgo.Uri
 	localSeq, remoteSeq uint32
-	confirmed, byeSent  bool
-	over                bool
+	confirmed, over     bool
 	end                 End
 	unacked             *answer   // our 2xx that waits for its ACK
+	parting             *Reason   // of our BYE, while that waits for the ACK to our 200
 	reinvite            *Reinvite // the peer's re-INVITE that waits for our answer
 }
 
@@ -117,8 +117,12 @@ func (l *leg) finish(e End) {
 		return
 	}
 	l.over, l.end = true, e
-	if l.unacked != nil {
-		l.unacked.timer.Stop()
+	if l.parting == nil {
+		l.forgetAnswer()
+	}
+	if r := l.reinvite; r != nil { // nobody is left to answer it (RFC 3261 §15.1.2)
+		l.reinvite = nil
+		l.refuse(r.tx, &Refused{Code: 487})
 	}
 	close(l.ended)
 	// A late re-sent 2xx of the far end or its BYE must still find the dialog,
@@ -128,24 +132,43 @@ func (l *leg) finish(e End) {
 
 // Hangup sends BYE with the reason, on the newest flow, and ends the leg. It
 // does not wait for the answer. On a leg that is not confirmed it does nothing.
+// While our 200 waits for its ACK the BYE does too, for 64*T1 at most: a UAS
+// must not send it earlier (RFC 3261 §15).
 func (l *leg) Hangup(reason Reason) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.confirmed || l.over {
-		l.mu.Unlock()
 		return
 	}
-	if l.unacked != nil {
-		l.unacked.timer.Stop()
+	if l.unacked != nil && l.unacked.first {
+		l.parting = &reason
+		l.finish(End{Kind: EndLocal})
+		return
 	}
 	bye := l.prepareBye(reason)
 	l.finish(End{Kind: EndLocal})
-	l.mu.Unlock()
 	l.sendLater(bye)
+}
+
+// part sends the BYE that waited for an ACK. The caller holds l.mu.
+func (l *leg) part() {
+	reason := *l.parting
+	l.parting = nil
+	l.forgetAnswer()
+	l.sendLater(l.prepareBye(reason))
+}
+
+// partAtOnce is part for a server that ends and cannot wait any longer.
+func (l *leg) partAtOnce() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.parting != nil {
+		l.part()
+	}
 }
 
 // prepareBye builds the BYE; the caller holds l.mu.
 func (l *leg) prepareBye(reason Reason) *sipgo.Request {
-	l.byeSent = true
 	bye := l.newRequest(sipgo.BYE)
 	if !reason.IsZero() {
 		bye.AppendHeader(sipgo.NewHeader("Reason", reason.String()))

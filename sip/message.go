@@ -72,7 +72,6 @@ func (s *Server) answer(tx *serverTx, code int) {
 }
 
 func (s *Server) respond(tx *serverTx, res *sipgo.Response) {
-	s.metrics.answered(string(tx.request().Method), res.StatusCode)
 	if err := tx.respond(res); err != nil {
 		s.log.Debug("a response could not be sent", "code", res.StatusCode, "err", err)
 	}

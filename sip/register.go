@@ -28,10 +28,9 @@ type registrarOptions struct {
 	Log      *slog.Logger
 	Location *location.Service
 	Accounts Accounts
-	Push     PushSupport                   // nil: no push service at all
-	Rejected func(reason string)           // counts
-	Keep     func(f *flow)                 // the flow carries a registration from now on
-	Answered func(method string, code int) // counts final answers; nil: no one does
+	Push     PushSupport         // nil: no push service at all
+	Rejected func(reason string) // counts
+	Keep     func(f *flow)       // the flow carries a registration from now on
 }
 
 // registrar turns REGISTERs into bindings, devices and push targets (RFC 3261
@@ -56,9 +55,6 @@ func newRegistrar(cfg Config, o registrarOptions) (*registrar, error) {
 	}
 	if o.Keep == nil {
 		o.Keep = func(*flow) {}
-	}
-	if o.Answered == nil {
-		o.Answered = func(string, int) {}
 	}
 	return &registrar{cfg: cfg, o: o, log: o.Log, digest: newDigestServer(cfg, o.Accounts, o.Rejected)}, nil
 }
@@ -217,12 +213,16 @@ func (r *registrar) refuse(x *registration, no *registerRefusal) {
 	if err := r.respond(x, res); err != nil {
 		r.log.Debug("a REGISTER could not be answered", "code", no.code, "err", err)
 	}
+	if x.aor == "" {
+		// Nobody has proved who he is, so nothing is kept: a retransmission
+		// gets a challenge of its own (RFC 3261 §8.2.7).
+		x.tx.drop()
+	}
 }
 
 func (r *registrar) respond(x *registration, res *sipgo.Response) error {
 	if r.cfg.UserAgent != "" {
 		res.AppendHeader(sipgo.NewHeader("Server", r.cfg.UserAgent))
 	}
-	r.o.Answered(string(x.req.Method), res.StatusCode)
 	return x.tx.respond(res)
 }

@@ -92,14 +92,14 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	}
 	reg, err := newRegistrar(cfg, registrarOptions{
 		Log: o.Log, Location: o.Location, Accounts: o.Accounts, Push: o.Push,
-		Rejected: s.metrics.reject, Answered: s.metrics.answered, Keep: s.keepFlow,
+		Rejected: s.metrics.reject, Keep: s.keepFlow,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.registrar = reg
 	s.txs = newTransactions(o.Log, s)
-	s.txs.rejected = s.metrics.reject
+	s.txs.rejected, s.txs.answered = s.metrics.reject, s.metrics.answered
 	s.transport, err = newTransport(cfg, o, s.txs.receive, s.flowClosed, s.metrics.reject)
 	if err != nil {
 		return nil, err
@@ -123,10 +123,18 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 	<-ctx.Done()
 	stop()
 	s.work.Wait() // calls and trunks first: they still need the sockets
+	s.dialogs.partAll()
+	s.work.Wait()
+	s.txs.settle(lastWords)
 	s.txs.close()
 	s.transport.close()
 	return nil
 }
+
+// lastWords is how long Serve waits at its end for answers to its last BYE,
+// CANCEL and refusals, so that over UDP each can be sent three times (RFC 3261
+// §17.1.2.1: after 0, 0.5 and 1.5 s).
+const lastWords = 2 * time.Second
 
 // Drain refuses new calls with 503 and Retry-After (RFC 3261 §21.5.4); live
 // dialogs and registrations go on.
@@ -174,20 +182,18 @@ func (s *Server) onRequest(f *flow, req *sipgo.Request, tx *serverTx) {
 		})
 	case sipgo.OPTIONS:
 		s.options(f, tx)
-	case sipgo.BYE:
-		s.answer(tx, 481)
 	default:
 		if s.stranger(f, tx) {
 			return
 		}
-		s.answerNotAllowed(tx)
+		s.outOfPlace(tx)
 	}
 }
 
 // onAck takes the ACK to a 2xx.
 func (s *Server) onAck(_ *flow, ack *sipgo.Request) {
-	if l := s.within(ack); l != nil {
-		l.acked(ack)
+	if o := s.within(ack); o != nil {
+		o.base().acked(ack)
 	}
 }
 
@@ -289,7 +295,7 @@ func (s *Server) refuseStranger(f *flow, req *sipgo.Request, tx *serverTx) {
 
 // stranger drops other requests from unknown sources; true if it did.
 func (s *Server) stranger(f *flow, tx *serverTx) bool {
-	if s.trunkFor(f, tx.request()) != nil || s.registered(f) {
+	if !s.unknown(f, tx.request()) {
 		return false
 	}
 	s.metrics.reject("stranger")
@@ -297,10 +303,28 @@ func (s *Server) stranger(f *flow, tx *serverTx) bool {
 	return true
 }
 
+// unknown: the request comes neither from a trunk nor from a phone of ours.
+func (s *Server) unknown(f *flow, req *sipgo.Request) bool {
+	return s.trunkFor(f, req) == nil && !s.registered(f)
+}
+
 func (s *Server) options(f *flow, tx *serverTx) {
-	if !s.stranger(f, tx) {
+	switch {
+	case s.stranger(f, tx):
+	case len(required(tx.request())) > 0:
+		s.answer(tx, 420)
+	default:
 		s.answerOptions(f, tx)
 	}
+}
+
+// outOfPlace answers a request that we take within a dialog only, or never.
+func (s *Server) outOfPlace(tx *serverTx) {
+	if tx.request().Method == sipgo.BYE {
+		s.answer(tx, 481)
+		return
+	}
+	s.answerNotAllowed(tx)
 }
 
 func (s *Server) registered(f *flow) bool { return s.loc.HasFlow(f.id()) }

@@ -48,7 +48,8 @@ type requestHandler interface {
 type transactions struct {
 	log      *slog.Logger
 	handler  requestHandler
-	rejected func(reason string) // counts; may be set before use
+	rejected func(reason string)           // counts; may be set before use
+	answered func(method string, code int) // counts final answers, one for each request; may be set before use
 	limit    int
 	seeds    txSeeds
 
@@ -67,6 +68,7 @@ func newTransactions(log *slog.Logger, h requestHandler) *transactions {
 	return &transactions{
 		log: log, handler: h, limit: maxTransactions,
 		rejected: func(string) {},
+		answered: func(string, int) {},
 		seeds:    txSeeds{maphash.MakeSeed(), maphash.MakeSeed()},
 		server:   map[txKey]*serverTx{},
 		merged:   map[txKey]*serverTx{},
@@ -171,6 +173,7 @@ func (t *transactions) receiveCancel(f *flow, req *sipgo.Request) {
 	}
 	res := sipgo.NewResponseFromRequest(req, 200, "OK", nil)
 	setToTag(res, s.toTag)
+	t.answered("CANCEL", 200)
 	if err := f.send(res); err != nil {
 		t.log.Debug("the answer to CANCEL could not be sent", "err", err)
 	}
@@ -188,6 +191,7 @@ func (t *transactions) answer(f *flow, req *sipgo.Request, status int, reason st
 	if status == 503 {
 		res.AppendHeader(sipgo.NewHeader("Retry-After", "10"))
 	}
+	t.answered(string(req.Method), status)
 	if err := f.send(res); err != nil {
 		t.log.Debug("an answer could not be sent", "code", status, "err", err)
 	}

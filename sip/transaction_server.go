@@ -162,6 +162,9 @@ func (s *serverTx) respondLocked(res *sipgo.Response) error {
 	}
 	setToTag(res, s.toTag)
 	if res.StatusCode >= 200 {
+		if s.final == 0 {
+			s.t.answered(string(s.req.Method), res.StatusCode)
+		}
 		s.final = res.StatusCode
 		s.refused.Store(res.StatusCode == 401 || res.StatusCode == 407)
 	}
@@ -171,7 +174,8 @@ func (s *serverTx) respondLocked(res *sipgo.Response) error {
 	return nil
 }
 
-// drop ends the transaction without an answer.
+// drop ends the transaction. Without an answer to it yet there will be none;
+// after one it is forgotten, and a retransmission is handled as a new request.
 func (s *serverTx) drop() {
 	s.mu.Lock()
 	s.dropped = true
