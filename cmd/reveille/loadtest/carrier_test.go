@@ -23,11 +23,12 @@ type carrier struct {
 
 // attempt is one INVITE of the carrier's.
 type attempt struct {
-	number  int
-	id      string
-	sent    time.Time
-	ringing bool
-	final   int
+	number   int
+	id       string
+	sent     time.Time
+	repeated time.Time
+	ringing  bool
+	final    int
 }
 
 func newCarrier(tb testing.TB, to string, withSDP bool) *carrier {
@@ -85,7 +86,8 @@ func (c *carrier) again() (repeated int) {
 	c.mu.Lock()
 	var silent []*attempt
 	for _, a := range c.calls {
-		if !a.ringing && a.final == 0 {
+		if !a.ringing && a.final == 0 && time.Since(a.repeated) > 500*time.Millisecond {
+			a.repeated = time.Now()
 			silent = append(silent, a)
 		}
 	}
