@@ -3,7 +3,6 @@ package bridge
 import (
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -89,7 +88,7 @@ func ValidateExtensions(list []Extension, report func(path, problem string)) {
 			}
 			numbers[n] = e.Name
 		}
-		if err := ValidFallback(e.Fallback); err != nil {
+		if _, _, err := sip.ParseFallback(e.Fallback); err != nil {
 			report(at("fallback"), err.Error())
 		}
 	}
@@ -126,15 +125,4 @@ func parsePattern(number string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("an empty number; remove the line or write the number a trunk dials")
 	}
 	return nil, nil
-}
-
-// ValidFallback checks a fallback: empty, a final status from 400 to 699, or a sip:, sips: or tel: URI.
-func ValidFallback(f string) error {
-	if f == "" || strings.HasPrefix(f, "sip:") || strings.HasPrefix(f, "sips:") || strings.HasPrefix(f, "tel:") {
-		return nil
-	}
-	if code, err := strconv.Atoi(f); err == nil && code >= 400 && code <= 699 {
-		return nil
-	}
-	return fmt.Errorf("%q is no fallback; use a SIP status from 400 to 699 such as \"480\", or a URI such as sip:voicemail@pbx.example.com", f)
 }

@@ -1,11 +1,6 @@
 package bridge
 
-import (
-	"strconv"
-	"strings"
-
-	"reveille/sip"
-)
+import "reveille/sip"
 
 // Ending is why a call ended: a closed vocabulary that alone fixes the status
 // the caller gets, the Reason on both sides, the CDR field and the metric label.
@@ -71,13 +66,16 @@ func (e *Ending) with(trunk, device sip.Reason) *Ending {
 // the fallback: a status in place of ours, or 302 to a URI (RFC 3261 §21.3.3).
 func (e *Ending) refusal(fallback string) *sip.Refused {
 	r := &sip.Refused{Code: e.Code, Reason: e.Trunk}
-	if !e.Missed || fallback == "" {
+	if !e.Missed {
 		return r
 	}
-	if code, err := strconv.Atoi(fallback); err == nil {
+	// A fallback that cannot be read has been refused with the configuration.
+	switch code, uri, err := sip.ParseFallback(fallback); {
+	case err != nil:
+	case uri != "":
+		r.Code, r.Contact = 302, uri
+	case code != 0:
 		r.Code = code
-		return r
 	}
-	r.Code, r.Contact = 302, strings.TrimSpace(fallback)
 	return r
 }

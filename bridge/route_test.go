@@ -63,7 +63,7 @@ func TestValidateExtensionsNamesEveryFault(t *testing.T) {
 		"[2].name: an extension needs a name",
 		"[3].name: \"a b\" is no user part",
 		"[3].password: the extension has no credentials",
-		"[3].fallback: \"600x\" is no fallback",
+		"[3].fallback: \"600x\" is not a SIP URI",
 		"[4].numbers[0]: \"1\" already leads to extension \"1001\"",
 		"[4].numbers[1]: an empty number",
 	} {
