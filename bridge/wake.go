@@ -6,6 +6,7 @@ import (
 
 	"reveille/push"
 	"reveille/sip"
+	"reveille/sip/location"
 )
 
 // rouseAll pushes every device that may sleep.
@@ -33,11 +34,12 @@ func (c *Call) wake(ctx context.Context, d *device) {
 	d.pushed, d.pushing, d.pushedAt = true, true, time.Now()
 	c.rec.step("push", d.ID, d.Target.Provider)
 	c.tellCaller("sent")
-	m := c.message(d)
+	m, target := c.message(d), d.Device
 	go func() {
 		pctx, cancel := context.WithTimeout(ctx, c.bridge.cfg.PushTimeout)
 		defer cancel()
-		o := c.bridge.push.Send(pctx, d.AOR+"/"+d.ID, pushTarget(d.Target), m)
+		o := c.bridge.push.Send(pctx, target.AOR+"/"+target.ID, pushTarget(target.Target), m)
+		c.bridge.learn(target, o) // also when the call is over by now
 		c.post(ctx, &event{dev: d, push: &o})
 	}()
 }
@@ -64,19 +66,23 @@ func (c *Call) pushAnswered(d *device, o push.Outcome) {
 	rec := pushRecord(d.Device, o)
 	c.rec.update(func(r *Record) { r.Pushes = append(r.Pushes, rec) })
 	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)
-	switch o.Verdict {
-	case push.Sent:
+	if o.Verdict == push.Sent {
 		d.asleep = d.out == nil
 		c.tellCaller("accepted")
-		if o.Environment != "" && o.Environment != d.Target.Environment {
-			c.bridge.targets.SetEnvironment(d.AOR, d.ID, o.Environment)
-		}
 		return
-	case push.Gone:
-		c.bridge.targets.TargetGone(d.AOR, d.ID, d.Target)
 	}
 	c.tellCaller("failed")
 	c.log().Warn("push failed", "device", d.ID, "outcome", o.Verdict.String(), "code", o.Status, "reason", o.Reason, "err", o.Err)
+}
+
+// learn keeps what a provider's answer says of a device's target.
+func (b *Bridge) learn(d location.Device, o push.Outcome) {
+	switch {
+	case o.Verdict == push.Gone:
+		b.targets.TargetGone(d.AOR, d.ID, d.Target)
+	case o.Verdict == push.Sent && o.Environment != "" && o.Environment != d.Target.Environment:
+		b.targets.SetEnvironment(d.AOR, d.ID, o.Environment)
+	}
 }
 
 // tellCaller sends a further 180. With X-Reveille-Push it lets the PBX see
