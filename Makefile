@@ -1,7 +1,6 @@
-# Needs Go and nothing else; `make test` fetches the peers it tests against itself, where it can.
-GO      ?= go
+# `make demo` needs Go alone; `make test` installs what else it needs by itself where it can (.ci/peers.sh).
+GO       ?= go
 FUZZTIME ?= 30s
-# No time limit of go test's own for benchmarks and fuzzing: the load test alone runs for minutes.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: demo test bench lint fuzz build
@@ -10,13 +9,22 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 demo:
 	$(GO) run ./cmd/reveille demo
 
+# One package after the other, as the real peers and the demo play and hear audio in real time: another package's tests on the same
+# processors would make gaps in it. All is compiled first, which can use every processor.
 test:
 	.ci/peers.sh
 	$(GO) vet ./...
-	$(GO) test -race ./...
+	$(GO) build -race ./...
+	$(GO) test -race -p 1 $(TESTFLAGS) ./...
 
-bench:
-	$(GO) test -run=NONE -bench=. -benchmem -timeout=0 ./...
+# Each benchmark of a package long enough for steady figures; then the whole bridge under load, each case once (3 to 4 minutes; one
+# alone: make bench-load LOAD=Wake). No time limit of go test's own.
+LOAD ?= .
+bench: bench-packages bench-load
+bench-packages:
+	$(GO) test -run='^$$' -bench=. -benchmem -benchtime=300ms -p 1 -timeout=0 $$($(GO) list ./... | grep -v /loadtest)
+bench-load:
+	$(GO) test -run='^$$' -bench='$(LOAD)' -benchtime=1x -timeout=0 ./cmd/reveille/loadtest
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted" >&2; exit 1; }
@@ -26,10 +34,11 @@ lint:
 # Every fuzz target of every package, FUZZTIME each (make fuzz FUZZTIME=5m). The library's minimising is cut short: it runs for a
 # minute at a time in which nothing new is tried.
 fuzz:
-	@set -e; for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -run=NONE -list='^Fuzz' $$package | grep '^Fuzz' || true); do \
+	@set -e; packages=$$($(GO) list ./...); for package in $$packages; do \
+		listed=$$($(GO) test -list='^Fuzz' $$package) || { echo "$$listed" >&2; exit 1; }; \
+		for target in $$(echo "$$listed" | grep '^Fuzz' || true); do \
 			echo "== $$package $$target"; \
-			$(GO) test -run=NONE -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x -timeout=0 $$package; \
+			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x -timeout=0 $$package; \
 		done; \
 	done
 

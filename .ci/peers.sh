@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the programs that the tests of cmd/reveille/peertest run the bridge against, on Debian and its kin.
+# Installs what the tests need beside Go, on Debian and its kin: a C compiler for the race detector, and the programs that the
+# tests of cmd/reveille/peertest run the bridge against.
 # Quick when they are there already. Not root: says what to install, and fails.
 set -eu
 
@@ -10,6 +11,9 @@ need() { # program, package
 		missing="$missing $2"
 	fi
 }
+need make make
+need "${CC:-gcc}" "gcc libc6-dev"
+need curl curl
 need sipp sip-tester
 need baresip baresip-core
 need kamailio kamailio
@@ -18,11 +22,11 @@ test -n "$missing" || exit 0
 
 install="apt-get install -y --no-install-recommends$missing"
 if ! command -v apt-get >/dev/null; then
-	echo "The tests with real peers need the Debian packages:$missing. Install what your system calls them." >&2
+	echo "The tests need the Debian packages:$missing. Install what your system calls them." >&2
 	exit 1
 fi
 if test "$(id -u)" != 0; then
-	echo "The tests with real peers need:$missing. As root:  apt-get update && $install" >&2
+	echo "The tests need:$missing. As root:  apt-get update && $install" >&2
 	exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive

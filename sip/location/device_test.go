@@ -175,6 +175,7 @@ func containsSecret(s string) bool {
 	return false
 }
 
+// TestNoPush has a device that turns pushes off by leaving its token out.
 func TestNoPush(t *testing.T) {
 	for _, instance := range []string{"urn:uuid:ADA", ""} {
 		t.Run("instance "+instance, func(t *testing.T) {
@@ -211,6 +212,8 @@ func TestNoPush(t *testing.T) {
 	}
 }
 
+// TestTokenRenewedWithoutInstance: the same Contact in the same series of
+// REGISTERs is the same phone, whatever its token.
 func TestTokenRenewedWithoutInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := NewMemory()

@@ -333,7 +333,7 @@ func TestPutAfterClose(t *testing.T) {
 	}
 }
 
-// TestNoPush has a device that turns pushes off by leaving its token out.
+// TestIdleFlow: a flow is told of as idle once its last binding has left it.
 func TestIdleFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, NewMemory())
@@ -353,6 +353,3 @@ func TestIdleFlow(t *testing.T) {
 		}
 	})
 }
-
-// TestTokenRenewedWithoutInstance: the same Contact in the same series of
-// REGISTERs is the same phone, whatever its token.
