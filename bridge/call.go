@@ -310,6 +310,9 @@ func (c *Call) end(e *Ending) state {
 		if d.out != nil {
 			d.out.Cancel(reason)
 		}
+		if d.stopPush != nil {
+			d.stopPush()
+		}
 	}
 	c.buryRest(why)
 	c.finishRecord(e, refusal)

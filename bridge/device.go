@@ -18,6 +18,7 @@ type device struct {
 
 	pushed   bool // a push was sent, or tried
 	pushing  bool // its outcome is still open
+	stopPush context.CancelFunc
 	pushedAt time.Time
 	asleep   bool // a push was accepted and the device has not registered since
 	woke     bool

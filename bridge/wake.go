@@ -35,8 +35,11 @@ func (c *Call) wake(ctx context.Context, d *device) {
 	c.rec.step("push", d.ID, d.Target.Provider)
 	c.tellCaller("sent")
 	m, target := c.message(d), d.Device
+	// Not a child of the call's context, which would keep a table of children
+	// for as long as the call is parked; the call's end stops it.
+	pctx, cancel := context.WithTimeout(context.Background(), c.bridge.cfg.PushTimeout)
+	d.stopPush = cancel
 	go func() {
-		pctx, cancel := context.WithTimeout(ctx, c.bridge.cfg.PushTimeout)
 		defer cancel()
 		o := c.bridge.push.Send(pctx, target.AOR+"/"+target.ID, pushTarget(target.Target), m)
 		c.bridge.learn(target, o) // also when the call is over by now
