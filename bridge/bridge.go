@@ -87,6 +87,7 @@ type Bridge struct {
 	routes  atomic.Pointer[routes] // replaced by SetExtensions
 
 	work sync.WaitGroup // late devices
+	quit chan struct{}  // closed when Run is told to end
 
 	mu       sync.Mutex // guards the following
 	stopped  bool
@@ -115,7 +116,7 @@ func New(cfg Config, extensions []Extension, o Options) (*Bridge, error) {
 	b := &Bridge{
 		cfg: cfg, log: o.Log, metrics: newMetrics(o.Registerer), header: o.UUIDHeader,
 		loc: o.Location, targets: o.Location, tombs: o.Location, dial: o.Dialer, push: o.Pusher, relay: o.Relay, cdr: o.CDR,
-		calls: map[string]*Call{}, perTrunk: map[string]int{},
+		quit: make(chan struct{}), calls: map[string]*Call{}, perTrunk: map[string]int{},
 	}
 	b.routes.Store(r)
 	return b, nil
@@ -126,6 +127,7 @@ func New(cfg Config, extensions []Extension, o Options) (*Bridge, error) {
 func (b *Bridge) Run(ctx context.Context) {
 	b.work.Go(func() { b.tellLate(ctx) })
 	<-ctx.Done()
+	close(b.quit)
 	b.mu.Lock()
 	b.stopped = true
 	for _, c := range b.calls {

@@ -47,7 +47,8 @@ type setup struct {
 	extension bridge.Extension
 	media     rtp.Config
 	columns   []string
-	state     string // directory of the database; "": in memory
+	state     string       // directory of the database; "": in memory
+	log       slog.Handler // nil: the test's output
 	tcpTrunk  bool
 	tls       *tls.Config // of a further listener; nil: none
 }
@@ -191,6 +192,9 @@ func (w *world) start() {
 		w.must(err)
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if w.log != nil {
+		log = slog.New(w.log)
+	}
 	host := w.net.Host(bridgeIP)
 	w.metrics = prometheus.NewRegistry()
 	w.location, err = location.New(store, location.Options{Log: log, Registerer: w.metrics})

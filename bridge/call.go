@@ -84,12 +84,18 @@ func (c *Call) run() {
 
 // leave is the end of a call, even of one that a defect ended.
 func (c *Call) leave() {
-	c.enter("")
-	c.cancel(nil)
-	if c.watch != nil {
-		c.watch.Close()
+	defer func() {
+		c.enter("")
+		c.cancel(nil)
+		if c.watch != nil {
+			c.watch.Close()
+		}
+		c.bridge.forget(c)
+	}()
+	if c.state != "over" {
+		c.enter("over")
+		c.end(EndInternal)
 	}
-	c.bridge.forget(c)
 }
 
 // enter logs, counts and records a transition; "" is the end.
@@ -210,7 +216,8 @@ func (c *Call) connecting(ctx context.Context) state {
 		}
 	}
 	if err := c.session.SetAnswer(rtp.Device, won.answer); err != nil {
-		return c.over(c.mediaEnding(err))
+		c.mediaEnding(err)
+		return c.over(EndNoCodec) // the fault is the device's, not the trunk's
 	}
 	offerless := c.in.Offer() == nil
 	sdp, err := c.ourSDP(offerless)

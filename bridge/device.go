@@ -28,6 +28,7 @@ type device struct {
 	heard    bool              // the device answered the INVITE in some way
 	quiet    bool              // nothing was heard in time: its flow is as good as dead
 	next     *location.Binding // a newer flow, to be used if nothing is heard
+	orphaned time.Time         // when its flow died after it had answered in some way
 	finished bool              // it refused, or is out of the call for another reason
 	answer   []byte            // SDP of its 200
 }
@@ -39,6 +40,7 @@ type event struct {
 	out   *sip.Outbound
 	step  sip.Progress
 	quiet bool // no answer of any kind within probe_timeout
+	nudge bool // look again whether there is hope
 }
 
 // freshFlow: a flow heard within this time is awake. iOS suspends an app's
@@ -122,7 +124,7 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 		c.wake(ctx, d)
 		return nil
 	}
-	d.out, d.asleep, d.quiet, d.next, d.invited = out, false, false, nil, time.Now()
+	d.out, d.heard, d.quiet, d.next, d.invited = out, false, false, nil, time.Now()
 	c.rec.step("INVITE to device", d.ID, b.Transport)
 	go c.follow(ctx, d, out)
 	return nil
@@ -177,7 +179,7 @@ func (c *Call) awake(d *device, b location.Binding) {
 	if d.woke || !d.pushed || b.Registered.Before(d.pushedAt) {
 		return
 	}
-	d.woke = true
+	d.woke, d.asleep = true, false
 	took := b.Registered.Sub(d.pushedAt)
 	c.bridge.metrics.woke(d.Target.Provider, took)
 	c.rec.update(func(r *Record) {
@@ -214,6 +216,7 @@ func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
 // means: go on waiting.
 func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 	switch {
+	case e.nudge:
 	case e.push != nil:
 		c.pushAnswered(e.dev, *e.push)
 		if e.push.Verdict == push.Sent && !c.rang {
@@ -259,6 +262,10 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, p.Phrase)
 	if p.Local {
 		d.out = nil
+		if d.heard {
+			d.orphaned = time.Now()
+			time.AfterFunc(orphanTime, func() { c.post(ctx, &event{nudge: true}) })
+		}
 		return c.move(ctx, d)
 	}
 	d.heard, d.finished, d.out = true, true, nil
@@ -271,7 +278,7 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 		return c.over(e)
 	case p.Code == 486:
 		c.refused = EndBusy.with(p.Reason, sip.Reason{})
-	case p.Code == 488 && c.refused.Name != EndBusy.Name:
+	case (p.Code == 415 || p.Code == 488) && c.refused.Name != EndBusy.Name:
 		c.refused = EndNoCodec
 	}
 	return state{}
@@ -285,12 +292,16 @@ func (c *Call) takeLate(e *event) {
 	}
 }
 
-// hopeless: no device rings, is being pushed, or may still wake.
+// orphanTime is how long a device that rang and has lost its flow may take to
+// come back by another: Wi-Fi to mobile data is done in 2 to 5 s.
+const orphanTime = 8 * time.Second
+
+// hopeless: no device rings, is being pushed, or may still wake or come back.
 func (c *Call) hopeless() bool {
 	for _, d := range c.devices {
 		switch {
 		case d.finished:
-		case d.out != nil, d.pushing, d.asleep, d.woke:
+		case d.out != nil, d.pushing, d.asleep, d.woke, time.Since(d.orphaned) < orphanTime:
 			return false
 		case !d.pushed && c.bound(d): // its binding is about to come from the watch
 			return false
@@ -319,6 +330,8 @@ func (c *Call) best() *Ending {
 	switch {
 	case refused:
 		return c.refused
+	case c.rang:
+		return EndNoAnswer
 	case pushed:
 		return EndPushFailed
 	}

@@ -13,26 +13,80 @@ import (
 // linphone and JsSIP all answer an INVITE within milliseconds once awake.
 const lateProbe = 4 * time.Second
 
-// buryRest leaves a tombstone for each device that was pushed and is not told
-// by its own leg: it may register late, and its CallKit screen must close.
+// buryRest leaves a tombstone for each device that may know of the call, by a
+// push or an INVITE, and is not told by its own leg: it may register late, and
+// its CallKit screen must close.
 func (c *Call) buryRest(why sip.Reason) {
-	caller := c.in.Caller()
 	for _, d := range c.devices {
-		if !d.pushed || d.finished || d == c.winner || d.out != nil && d.heard {
+		if d.finished || d == c.winner || !d.pushed && d.invited.IsZero() {
 			continue
 		}
 		reason := why
 		if c.winner != nil {
 			reason = sip.CompletedElsewhere()
 		}
-		d.finished = true // told from here on by its tombstone, once
-		c.bridge.tombs.Bury(location.Tombstone{
-			CallUUID: c.id, AOR: d.AOR, DeviceID: d.ID, CallID: d.callID,
-			Cause: sipCause(reason), CauseText: reason.Text,
-			From: caller.Handle, FromName: caller.Name, To: c.ext.Name,
-			Expires: time.Now().Add(c.bridge.cfg.LateWindow),
-		})
-		c.bridge.catchUp(d, c.started)
+		d.finished = true // told from here on by its leg or its tombstone, once
+		g := &grave{c.bridge, d, c.tombstone(d, reason), c.started, false}
+		if d.out == nil || !d.heard {
+			g.bury()
+		}
+		if d.out != nil {
+			go g.seeLegOut() // not longer than the leg or the bridge lives
+		}
+	}
+}
+
+func (c *Call) tombstone(d *device, why sip.Reason) location.Tombstone {
+	caller := c.in.Caller()
+	return location.Tombstone{
+		CallUUID: c.id, AOR: d.AOR, DeviceID: d.ID, CallID: d.callID,
+		Cause: sipCause(why), CauseText: why.Text,
+		From: caller.Handle, FromName: caller.Name, To: c.ext.Name,
+		Expires: time.Now().Add(c.bridge.cfg.LateWindow),
+	}
+}
+
+// grave is the tombstone of a device, perhaps not set yet.
+type grave struct {
+	bridge  *Bridge
+	device  *device
+	stone   location.Tombstone
+	started time.Time // of the call
+	buried  bool
+}
+
+func (g *grave) bury() {
+	if !g.buried {
+		g.buried = true
+		g.bridge.tombs.Bury(g.stone)
+		g.bridge.catchUp(g.device, g.started)
+	}
+}
+
+// seeLegOut waits for a leg that was cancelled. If the device has answered, it
+// was told by that and its tombstone goes; if its flow died over the CANCEL or
+// swallows it, a tombstone is set.
+func (g *grave) seeLegOut() {
+	out := g.device.out
+	probe := time.NewTimer(lateProbe)
+	defer probe.Stop()
+	for {
+		select {
+		case <-out.Ended():
+			switch out.End().Kind {
+			case sip.EndLocal, sip.EndRefused, sip.EndHungUp:
+				if g.buried {
+					g.bridge.tombs.Exhume(g.stone.CallUUID, g.stone.DeviceID)
+				}
+			default:
+				g.bury()
+			}
+			return
+		case <-probe.C:
+			g.bury()
+		case <-g.bridge.quit:
+			return
+		}
 	}
 }
 
@@ -64,11 +118,31 @@ func (b *Bridge) tellLate(ctx context.Context) {
 
 func (b *Bridge) tellAll(binding location.Binding) {
 	for _, t := range b.tombs.Tombstones(binding.AOR, binding.DeviceID) {
-		b.work.Go(func() {
+		b.spawn(func() {
 			if b.tombs.Exhume(t.CallUUID, t.DeviceID) {
 				b.tell(binding, t)
 			}
 		})
+	}
+}
+
+// spawn runs f unless the bridge has stopped: Run waits for it.
+func (b *Bridge) spawn(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.stopped {
+		b.work.Go(f)
+	}
+}
+
+// again sets the tombstone of a device that was not reached back, for its next
+// registration: one that has come meanwhile, or a later one.
+func (b *Bridge) again(unreached location.Binding, t location.Tombstone) {
+	b.tombs.Bury(t)
+	for _, binding := range b.loc.Lookup(t.AOR) {
+		if binding.DeviceID == t.DeviceID && binding.FlowID != unreached.FlowID {
+			b.tellAll(binding)
+		}
 	}
 }
 
@@ -94,6 +168,7 @@ func (b *Bridge) tell(binding location.Binding, t location.Tombstone) {
 	})
 	if err != nil {
 		log.Info("a late device has gone again", "err", err)
+		b.again(binding, t)
 		return
 	}
 	log.Info("device registered after the end of its call; sent INVITE, CANCEL follows")
@@ -108,11 +183,21 @@ func (b *Bridge) cancelLate(out *sip.Outbound, t location.Tombstone) {
 	probe := time.NewTimer(lateProbe)
 	defer probe.Stop()
 	select {
-	case <-out.Progress(): // a provisional, or a final answer
+	case p := <-out.Progress(): // a provisional, or a final answer
+		if p.Local && p.Code == 430 {
+			b.again(out.Binding(), t)
+			return
+		}
 		out.Cancel(why)
-		<-out.Ended()
+		select {
+		case <-out.Ended():
+		case <-b.quit:
+		}
 	case <-probe.C:
+		out.Cancel(why) // for a provisional that comes after all
 		out.Abandon()
-	case <-out.Ended():
+	case <-b.quit:
+		out.Cancel(why)
+		b.tombs.Bury(t)
 	}
 }

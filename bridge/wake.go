@@ -70,7 +70,7 @@ func (c *Call) pushAnswered(d *device, o push.Outcome) {
 	c.rec.update(func(r *Record) { r.Pushes = append(r.Pushes, rec) })
 	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)
 	if o.Verdict == push.Sent {
-		d.asleep = d.out == nil
+		d.asleep = !d.woke
 		c.tellCaller("accepted")
 		return
 	}

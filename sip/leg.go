@@ -222,7 +222,7 @@ func (l *leg) buildRequest(method sipgo.RequestMethod, seq uint32) *sipgo.Reques
 }
 
 // path is the flow that the next request of the dialog takes: the flow it
-// lives on; for a device whose flow is gone, its newest one; for a trunk, a
+// lives on; for a device that has left it, its newest one; for a trunk, a
 // new connection or the datagram address of its route.
 func (l *leg) path() (*flow, error) {
 	l.mu.Lock()
@@ -235,13 +235,10 @@ func (l *leg) path() (*flow, error) {
 	if trunk {
 		return l.srv.trunkPath(f, hop)
 	}
-	if !f.isDead() {
-		return f, nil
+	if f = l.srv.flowOf(aor, device, f); f.isDead() {
+		return nil, errFlowClosed
 	}
-	if f := l.srv.newestFlow(aor, device); f != nil {
-		return f, nil
-	}
-	return nil, errFlowClosed
+	return f, nil
 }
 
 // learnPeer takes the dialog state that the peer's INVITE or 2xx carries: its

@@ -183,15 +183,9 @@ func (o *Outbound) acknowledge() {
 }
 
 // transmitAck sends an ACK on the leg's flow, or on the device's newest one if
-// that is gone: a 2xx that was sent again has found its way by another flow.
+// it has left that: a 2xx that was sent again has found its way by another flow.
 func (o *Outbound) transmitAck(ack *sipgo.Request) {
-	f := o.flow
-	if f.isDead() {
-		if newest := o.srv.newestFlow(o.aor, o.deviceID); newest != nil {
-			f = newest
-		}
-	}
-	if err := f.send(ack); err != nil {
+	if err := o.srv.flowOf(o.aor, o.deviceID, o.flow).send(ack); err != nil {
 		o.log.Info("ACK could not be sent", "err", err)
 	}
 }
@@ -274,7 +268,7 @@ func (o *Outbound) abandon() {
 	}
 	o.final, o.cancelled = true, true
 	o.stopGiveUp()
-	o.finish(End{Kind: EndLocal})
+	o.finish(End{Kind: EndNoAnswer})
 	if o.tx != nil {
 		tx := o.tx
 		go tx.terminate() // takes the FSM's lock
@@ -282,8 +276,27 @@ func (o *Outbound) abandon() {
 }
 
 // Abandon drops an INVITE that the device never answered in any way, without
-// a word on the wire: its flow is as good as dead.
+// a word on the wire: its flow is as good as dead. Should an answer come after
+// all the device gets the CANCEL, or ACK and BYE, that belongs to it.
 func (o *Outbound) Abandon() { o.abandon() }
+
+// stray takes a response that comes after the end of its transaction.
+func (o *Outbound) stray(res *sipgo.Response) {
+	if res.StatusCode/100 == 2 {
+		o.received(res, nil)
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !o.over:
+	case res.StatusCode >= 300:
+		o.transmitAck(newAckFor(o.invite, res))
+	case o.cancelled && !o.provisional:
+		o.provisional = true
+		o.sendCancel()
+	}
+}
 
 func (o *Outbound) stopGiveUp() {
 	if o.giveUp != nil {

@@ -204,10 +204,10 @@ func (s *Server) onCancel(tx *serverTx, cancel *sipgo.Request) {
 	}
 }
 
-// onStrayResponse: a 2xx sent again after its transaction went gets its ACK
-// again; all else is dropped.
+// onStrayResponse: an answer to an INVITE whose transaction has gone goes to
+// its leg, where that is still known; all else is dropped.
 func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
-	if res.StatusCode/100 != 2 || res.CSeq() == nil || res.CSeq().MethodName != sipgo.INVITE {
+	if res.CSeq() == nil || res.CSeq().MethodName != sipgo.INVITE {
 		return
 	}
 	from := res.From()
@@ -219,7 +219,7 @@ func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
 	o, ok := s.dialogs.legs[dialogID{callIDOf(res), tag}].(*Outbound)
 	s.dialogs.mu.RUnlock()
 	if ok {
-		o.received(res, nil)
+		o.stray(res)
 	}
 }
 
@@ -359,18 +359,26 @@ func (s *Server) orphan(f *flow) {
 	}
 }
 
-// newestFlow is the flow of the device's newest binding; nil if it has none.
-func (s *Server) newestFlow(aor, device string) *flow {
-	var newest location.Binding
+// flowOf is the flow for requests to a device: f, as long as one of its
+// bindings lives on it; else that of its newest binding, or f if there is none.
+// A phone that changes networks does not close its old connection.
+func (s *Server) flowOf(aor, device string, f *flow) *flow {
+	newest, dead := location.Binding{}, f.isDead()
 	for _, b := range s.loc.Lookup(aor) {
-		if b.DeviceID == device && b.Registered.After(newest.Registered) {
+		if b.DeviceID != device {
+			continue
+		}
+		if b.FlowID == f.id() && !dead {
+			return f
+		}
+		if b.Registered.After(newest.Registered) {
 			newest = b
 		}
 	}
-	if f := s.transport.flowByID(newest.FlowID); f != nil && !f.isDead() {
-		return f
+	if g := s.transport.flowByID(newest.FlowID); g != nil && !g.isDead() {
+		return g
 	}
-	return nil
+	return f
 }
 
 func tagged(req *sipgo.Request) bool { return tagOf(req.To()) != "" }
