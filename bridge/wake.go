@@ -65,7 +65,7 @@ func (c *Call) message(d *device) push.Message {
 
 // pushAnswered takes a provider's word.
 func (c *Call) pushAnswered(d *device, o push.Outcome) {
-	d.pushing = false
+	d.pushing, d.stopPush = false, nil
 	rec := pushRecord(d.Device, o)
 	c.rec.update(func(r *Record) { r.Pushes = append(r.Pushes, rec) })
 	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)

@@ -122,7 +122,7 @@ func cutHead(head string) (*rawMessage, error) {
 			raw.blame(bad("Too many headers")) // read on: the answer needs some of them
 		}
 		value = strings.Trim(value, " \t")
-		if parked && answerNeeds(name) {
+		if parked && (answerNeeds(name) || name == "Contact") {
 			value = strings.Clone(value) // else it would keep the whole head in memory
 		}
 		raw.headers = append(raw.headers, rawHeader{name, value})
