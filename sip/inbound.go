@@ -13,7 +13,6 @@ type Header struct{ Name, Value string }
 // Inbound is the trunk leg of a call: a UAS dialog.
 type Inbound struct {
 	leg
-	trunk   *Trunk
 	caller  Caller
 	dialled []string
 	offer   []byte
@@ -25,7 +24,6 @@ type Inbound struct {
 
 func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) *Inbound {
 	in := &Inbound{
-		trunk:   t,
 		caller:  callerOf(req, t.cfg.CallerID),
 		dialled: dialledBy(req),
 		offer:   sdpBody(req),
@@ -38,7 +36,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		id:        dialogID{callIDOf(req), tx.toTag},
 		ended:     make(chan struct{}),
 		flow:      f,
-		trunkSide: true,
+		trunk:     t,
 		local:     party{to.DisplayName, &to.Address, tx.toTag},
 		remote:    party{name: from.DisplayName, uri: &from.Address},
 		remoteSeq: req.CSeq().SeqNo,

@@ -63,10 +63,10 @@ type leg struct {
 
 	mu sync.Mutex // guards the following
 
-	flow      *flow
-	trunkSide bool // the peer may be dialled; a device's flow never is
-	aor       string
-	deviceID  string // device side: its newest flow carries in-dialog requests
+	flow     *flow
+	trunk    *Trunk // whose peer may be dialled; nil: a device, whose flow never is
+	aor      string
+	deviceID string // device side: its newest flow carries in-dialog requests
 
 	local, remote       party // From and To of the requests we send
 	target              sipgo.Uri
@@ -226,14 +226,14 @@ func (l *leg) buildRequest(method sipgo.RequestMethod, seq uint32) *sipgo.Reques
 // new connection or the datagram address of its route.
 func (l *leg) path() (*flow, error) {
 	l.mu.Lock()
-	f, trunk, aor, device := l.flow, l.trunkSide, l.aor, l.deviceID
+	f, trunk, aor, device := l.flow, l.trunk, l.aor, l.deviceID
 	hop := l.target
 	if len(l.routes) > 0 {
 		hop = l.routes[0]
 	}
 	l.mu.Unlock()
-	if trunk {
-		return l.srv.trunkPath(f, hop)
+	if trunk != nil {
+		return l.srv.trunkPath(trunk, f, hop)
 	}
 	if f = l.srv.flowOf(aor, device, f); f.isDead() {
 		return nil, errFlowClosed

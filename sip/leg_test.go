@@ -216,6 +216,11 @@ func TestByeToATrunkWhoseConnectionIsGone(t *testing.T) {
 		(&wire{t: b.t, conn: conn}).expect("BYE sip:trunk@192.0.2.2:5060")
 		time.Sleep(2 * time.Minute)
 		b.nothingLeft()
+		b.srv.transport.mu.Lock()
+		defer b.srv.transport.mu.Unlock()
+		if n := len(b.srv.transport.streams); n > 0 {
+			t.Errorf("%d connections are left", n)
+		}
 	})
 }
 

@@ -194,7 +194,7 @@ func (r *registrar) apply(x *registration, u location.Update) {
 		r.refuse(x, refuseRegister(500, "Registration Not Stored"))
 		return
 	}
-	if len(u.Contacts) > 0 {
+	if slices.ContainsFunc(u.Contacts, func(c location.Contact) bool { return c.Expires > 0 }) {
 		r.o.Keep(x.f)
 	}
 	if err := r.respond(x, r.accepted(x, change.Bindings)); err != nil || x.f.isDead() {

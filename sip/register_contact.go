@@ -28,7 +28,7 @@ func (r *registrar) update(x *registration) (location.Update, *registerRefusal) 
 		FlowID: x.f.id(), Transport: x.f.transport(), Remote: x.f.remote().String(),
 		UserAgent: SanitiseText(headerValue(x.req, "User-Agent"), 128), MaxContacts: r.cfg.Registration.MaxContacts,
 	}
-	contacts := contactsOf(x.req)
+	contacts := contacts(x.req)
 	for _, c := range contacts {
 		if c.Address.Wildcard {
 			if len(contacts) > 1 || headerValue(x.req, "Expires") != "0" {
@@ -46,9 +46,9 @@ func (r *registrar) update(x *registration) (location.Update, *registerRefusal) 
 	return u, x.applyOutbound(u.Contacts)
 }
 
-func contactsOf(req *sipgo.Request) []*sipgo.ContactHeader {
+func contacts(m sipgo.Message) []*sipgo.ContactHeader {
 	var out []*sipgo.ContactHeader
-	for _, h := range req.GetHeaders("Contact") {
+	for _, h := range m.GetHeaders("Contact") {
 		if c, ok := h.(*sipgo.ContactHeader); ok {
 			out = append(out, c)
 		}

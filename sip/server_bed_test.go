@@ -75,7 +75,7 @@ func (b *serverBed) start(o bedOptions) {
 	if b.loc, err = location.New(location.NewMemory(), location.Options{}); err != nil {
 		b.t.Fatal(err)
 	}
-	b.srv, err = New(cfg, o.trunks, Options{Log: slog.New(o.log), Registerer: b.reg, Network: b.net.Host("192.0.2.1"),
+	b.srv, err = New(cfg, o.trunks, Options{Log: slog.New(o.log), Registerer: b.registerer(), Network: b.net.Host("192.0.2.1"),
 		Location: b.loc, Accounts: accountsOf{"1001": "secret"}})
 	if err != nil {
 		b.t.Fatal(err)
@@ -160,4 +160,11 @@ func (w *wire) drain(within time.Duration) (lines []string) {
 func firstLine(m string) string {
 	line, _, _ := strings.Cut(m, "\r\n")
 	return line
+}
+
+func (b *serverBed) registerer() prometheus.Registerer {
+	if b.reg == nil {
+		return nil
+	}
+	return b.reg
 }

@@ -161,3 +161,20 @@ func TestPanicOnTheReader(t *testing.T) {
 		t.Error("the next request got no answer")
 	})
 }
+
+// A flow is kept for a registration, not for the end of one.
+func TestUnregisteringKeepsNoFlow(t *testing.T) {
+	inBed(t, nil, func(b *registerBed) {
+		u := b.phoneAt("udp", "10.0.0.7")
+		u.want(200, "Contact: <sip:1001@10.0.0.7:4000>;expires=0")
+		v := b.phoneAt("udp", "10.0.0.8")
+		v.want(200, "Contact: <sip:1001@10.0.0.8:4000>;expires=600")
+		v.want(200, "Contact: <sip:1001@10.0.0.8:4000>;expires=0")
+		l := b.srv.transport.udp[0]
+		l.mu.RLock()
+		defer l.mu.RUnlock()
+		for peer := range l.kept {
+			t.Errorf("the flow of %s is kept", peer)
+		}
+	})
+}

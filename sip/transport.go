@@ -223,6 +223,18 @@ func (t *transport) udpFlowTo(remote netip.AddrPort) *flow {
 	return nil
 }
 
+// streamTo is a live connection that we opened to an address; nil if there is none.
+func (t *transport) streamTo(proto string, remote netip.AddrPort) *flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.streams {
+		if f.dialed && f.proto == proto && f.peer == remote && !f.isDead() {
+			return f
+		}
+	}
+	return nil
+}
+
 // close closes all sockets and waits for their readers; closed has been called
 // for every stream when it returns.
 func (t *transport) close() {

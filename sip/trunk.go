@@ -181,9 +181,6 @@ func (t *Trunk) owns(f *flow) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.flow == f {
-		return true
-	}
 	for _, addrs := range t.addrs {
 		if slices.Contains(addrs, ip) {
 			return true
@@ -192,12 +189,26 @@ func (t *Trunk) owns(f *flow) bool {
 	return false
 }
 
+// connectedBy: f is the connection that we opened to register.
+func (t *Trunk) connectedBy(f *flow) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.flow == f
+}
+
 // trunkFor finds the trunk that a request comes from; nil for a stranger.
-// Where several share an address, the user of the Request-URI tells: it is the
-// user name of our registration.
+// The connection of our registration names its trunk. Where several share an
+// address, the user of the Request-URI tells: it is the user name of our
+// registration.
 func (s *Server) trunkFor(f *flow, req *sipgo.Request) *Trunk {
+	trunks := s.Trunks()
+	for _, t := range trunks {
+		if t.connectedBy(f) {
+			return t
+		}
+	}
 	var found *Trunk
-	for _, t := range s.Trunks() {
+	for _, t := range trunks {
 		if !t.owns(f) {
 			continue
 		}
@@ -225,7 +236,7 @@ func (t *Trunk) flowClosed(f *flow) {
 // trunkPath is the flow for an in-dialog request towards a trunk: the stream
 // it lives on; else, for datagrams, the next hop's address where that is an IP
 // that the trunk's own network could reach us from; else a new connection.
-func (s *Server) trunkPath(f *flow, hop sipgo.Uri) (*flow, error) {
+func (s *Server) trunkPath(t *Trunk, f *flow, hop sipgo.Uri) (*flow, error) {
 	addr, literal := hopAddress(hop)
 	if f.udp == nil {
 		if !f.isDead() {
@@ -234,9 +245,7 @@ func (s *Server) trunkPath(f *flow, hop sipgo.Uri) (*flow, error) {
 		if !literal {
 			addr = netip.AddrPortFrom(f.remote().Addr(), addr.Port())
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-		defer cancel()
-		return s.transport.dial(ctx, strings.ToLower(f.transport()), addr.String(), addr.Addr().String(), nil)
+		return t.reconnect(f.transport(), addr)
 	}
 	// A private Contact behind a public source is a NAT: answer to the source.
 	if !literal || addr.Addr().IsPrivate() && !f.remote().Addr().IsPrivate() && !f.remote().Addr().IsLoopback() {
@@ -246,6 +255,29 @@ func (s *Server) trunkPath(f *flow, hop sipgo.Uri) (*flow, error) {
 		return f, nil
 	}
 	return s.datagramsTo(addr)
+}
+
+// reconnect finds or opens a connection for the last requests of a dialog
+// whose own has gone. One that it opens is closed again when they are over.
+func (t *Trunk) reconnect(proto string, addr netip.AddrPort) (*flow, error) {
+	if f := t.srv.transport.streamTo(proto, addr); f != nil {
+		return f, nil
+	}
+	config, err := trunkTLS(t.cfg)
+	if err != nil {
+		return nil, err
+	}
+	name := addr.Addr().String()
+	if n := len(t.hosts); n > 0 {
+		name = strings.Trim(t.hosts[n-1], "[]")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	f, err := t.srv.transport.dial(ctx, strings.ToLower(proto), addr.String(), name, config)
+	if err == nil {
+		time.AfterFunc(2*timer64T1, f.close)
+	}
+	return f, err
 }
 
 // hopAddress is the address of a URI whose host is an IP; port 5060 by default.

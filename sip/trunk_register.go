@@ -40,19 +40,22 @@ func (t *Trunk) keepRegistered(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		wait := granted * 8 / 10
 		if err != nil {
-			wait = backoff(failures, err)
+			wait := backoff(failures, err)
 			failures++
 			t.registrationFailed(err, wait)
-		} else {
-			failures = 0
-			t.set(func(s *TrunkState) {
-				now := time.Now()
-				s.Up, s.State, s.LastCode, s.LastError = true, "registered", 200, ""
-				s.Expires, s.NextTry = now.Add(granted), now.Add(wait)
-			})
+			if !t.backOff(ctx, wait) {
+				break
+			}
+			continue
 		}
+		failures = 0
+		wait := granted * 8 / 10
+		t.set(func(s *TrunkState) {
+			now := time.Now()
+			s.Up, s.State, s.LastCode, s.LastError = true, "registered", 200, ""
+			s.Expires, s.NextTry = now.Add(granted), now.Add(wait)
+		})
 		if !t.pause(ctx, wait) {
 			break
 		}
@@ -60,10 +63,30 @@ func (t *Trunk) keepRegistered(ctx context.Context) {
 	t.unregister()
 }
 
+// backOff waits after a failure, whatever becomes of the connection: a server
+// that refuses us often closes it, and is not to be asked again for that. A
+// registration that expires meanwhile is down. False when ctx has ended.
+func (t *Trunk) backOff(ctx context.Context, wait time.Duration) bool {
+	s := t.State()
+	if left := time.Until(s.Expires); s.Up && left < wait {
+		if !sleep(ctx, left) {
+			return false
+		}
+		wait -= left
+		t.set(func(s *TrunkState) { s.Up = false })
+	}
+	return sleep(ctx, wait)
+}
+
 // pause waits; a lost connection ends it early. False when ctx has ended.
 func (t *Trunk) pause(ctx context.Context, wait time.Duration) bool {
 	t.mu.Lock()
 	lost := t.lost
+	if t.cfg.Transport != "udp" && (t.flow == nil || t.flow.isDead()) { // behind the 200
+		ended := make(chan struct{})
+		close(ended)
+		lost = ended
+	}
 	t.mu.Unlock()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -135,8 +158,8 @@ func (t *Trunk) register(ctx context.Context, expires time.Duration) (time.Durat
 	if err != nil {
 		return 0, &registerError{text: "no way to the registrar: " + err.Error()}
 	}
-	challenged := false
-	for range 5 { // REGISTER, 401, 423, and one stale nonce
+	challenged := map[int]bool{} // a proxy may ask by 407 and the registrar by 401
+	for range 6 {                // REGISTER, 407, 401, 423, and one stale nonce
 		req, err := t.newRegister(f, expires)
 		if err != nil {
 			return 0, err
@@ -148,16 +171,16 @@ func (t *Trunk) register(ctx context.Context, expires time.Duration) (time.Durat
 		switch {
 		case res.StatusCode == 401 || res.StatusCode == 407:
 			stale, err := t.client.challenged(res)
-			if err != nil || challenged && !stale {
+			if err != nil || challenged[res.StatusCode] && !stale {
 				return 0, &registerError{code: res.StatusCode, text: fmt.Sprintf("the registrar refused our login (%d %s); check username and password", res.StatusCode, SanitiseText(res.Reason, 64))}
 			}
-			challenged = true
+			challenged[res.StatusCode] = true
 		case res.StatusCode == 423:
 			if expires = minExpires(res, expires); expires == 0 {
 				return 0, &registerError{code: 423, text: "the registrar wants a longer registration but does not say how long (423 without Min-Expires); set expires"}
 			}
 		case res.StatusCode/100 == 2:
-			return t.granted(res, expires), nil
+			return t.granted(res, expires, t.srv.ownURI(t.cfg.Username, f)), nil
 		default:
 			return 0, &registerError{code: res.StatusCode, after: retryAfter(res), text: fmt.Sprintf("the registrar answered %d %s", res.StatusCode, SanitiseText(res.Reason, 64))}
 		}
@@ -194,7 +217,9 @@ func (t *Trunk) newRegister(f *flow, expires time.Duration) (*sipgo.Request, err
 	req.AppendHeader(&sipgo.CSeqHeader{SeqNo: seq, MethodName: sipgo.REGISTER})
 	req.AppendHeader(&sipgo.ContactHeader{Address: t.srv.ownURI(t.cfg.Username, f)})
 	req.AppendHeader(sipgo.NewHeader("Expires", seconds(int(expires/time.Second))))
-	req.AppendHeader(sipgo.NewHeader("User-Agent", t.srv.cfg.UserAgent))
+	if ua := t.srv.cfg.UserAgent; ua != "" {
+		req.AppendHeader(sipgo.NewHeader("User-Agent", ua))
+	}
 	return req, t.client.authorize(req)
 }
 
@@ -287,25 +312,32 @@ func (t *Trunk) dial(ctx context.Context, addr, name string) (*flow, error) {
 	return f, nil
 }
 
-// granted is the lifetime the server gave our Contact (RFC 3261 §10.2.4).
-func (t *Trunk) granted(res *sipgo.Response, asked time.Duration) time.Duration {
+// granted is the lifetime the server gave our Contact (RFC 3261 §10.2.4). It
+// may list others of the same user, and ours with another address; the
+// shortest is right where none is quite ours.
+func (t *Trunk) granted(res *sipgo.Response, asked time.Duration, own sipgo.Uri) time.Duration {
 	if h := res.GetHeader("Expires"); h != nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(h.Value())); err == nil && n > 0 {
 			asked = time.Duration(n) * time.Second
 		}
 	}
-	for _, h := range res.GetHeaders("Contact") {
-		c, ok := h.(*sipgo.ContactHeader)
-		if !ok || c.Address.User != t.cfg.Username {
+	shortest, found := asked, false
+	for _, c := range contacts(res) {
+		v, _ := c.Params.Get("expires")
+		n, err := strconv.Atoi(v)
+		if err != nil || n <= 0 || c.Address.User != own.User {
 			continue
 		}
-		if v, ok := c.Params.Get("expires"); ok {
-			if n, err := strconv.Atoi(v); err == nil && n > 0 {
-				asked = time.Duration(n) * time.Second
-			}
+		given := time.Duration(n) * time.Second
+		if c.Address.Host == own.Host && c.Address.Port == own.Port {
+			shortest = given
+			break
+		}
+		if !found || given < shortest {
+			shortest, found = given, true
 		}
 	}
-	return min(max(asked, 10*time.Second), 24*time.Hour)
+	return min(max(shortest, 10*time.Second), 24*time.Hour)
 }
 
 // unregister removes our binding (RFC 3261 §10.2.2); it does not insist.
