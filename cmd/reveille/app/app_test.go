@@ -98,23 +98,29 @@ func oneDevice(t *testing.T) location.Store {
 
 func (w *world) invite(callID string) {
 	w.t.Helper()
-	text := strings.ReplaceAll(fmt.Sprintf(`INVITE sip:+4930123456@%[1]s SIP/2.0
+	w.send("INVITE", callID, "<sip:+4930123456@"+bridgeIP+">")
+}
+
+func (w *world) send(method, callID, to string) {
+	w.t.Helper()
+	text := strings.ReplaceAll(fmt.Sprintf(`%[4]s sip:+4930123456@%[1]s SIP/2.0
 Via: SIP/2.0/UDP %[2]s:5060;branch=z9hG4bK%[3]s;rport
 Max-Forwards: 70
 From: <sip:+4940555@%[2]s>;tag=%[3]s
-To: <sip:+4930123456@%[1]s>
+To: %[5]s
 Call-ID: %[3]s
-CSeq: 1 INVITE
+CSeq: 1 %[4]s
 Contact: <sip:carrier@%[2]s:5060>
 Content-Length: 0
 
-`, bridgeIP, carrierIP, callID), "\n", "\r\n")
+`, bridgeIP, carrierIP, callID, method, to), "\n", "\r\n")
 	if _, err := w.carrier.WriteToUDPAddrPort([]byte(text), netip.MustParseAddrPort(bridgeIP+":5060")); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// answer waits for the response to a call's INVITE with this status.
+// answer waits for the response to a call's INVITE with this status, and
+// acknowledges a refusal: the bridge's end waits for that.
 func (w *world) answer(callID string, code int) string {
 	w.t.Helper()
 	buf := make([]byte, 1<<16)
@@ -125,9 +131,15 @@ func (w *world) answer(callID string, code int) string {
 			w.t.Fatalf("no %d for %s: %v", code, callID, err)
 		}
 		text := string(buf[:n])
-		if strings.HasPrefix(text, fmt.Sprintf("SIP/2.0 %d ", code)) && strings.Contains(text, callID) {
-			return text
+		if !strings.HasPrefix(text, fmt.Sprintf("SIP/2.0 %d ", code)) || !strings.Contains(text, callID) {
+			continue
 		}
+		if code >= 300 {
+			_, to, _ := strings.Cut(text, "\r\nTo: ")
+			to, _, _ = strings.Cut(to, "\r\n")
+			w.send("ACK", callID, to)
+		}
+		return text
 	}
 }
 
