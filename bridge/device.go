@@ -301,7 +301,9 @@ func (c *Call) hopeless() bool {
 	for _, d := range c.devices {
 		switch {
 		case d.finished:
-		case d.out != nil, d.pushing, d.asleep, d.woke, time.Since(d.orphaned) < orphanTime:
+		case d.pushing, d.asleep, d.woke, time.Since(d.orphaned) < orphanTime:
+			return false
+		case d.out != nil && (d.heard || !d.quiet || !d.pushed): // else its flow is as good as dead
 			return false
 		case !d.pushed && c.bound(d): // its binding is about to come from the watch
 			return false

@@ -348,3 +348,35 @@ func TestRingingPhoneComesBackWithoutAPush(t *testing.T) {
 		w.ended("no_answer", 480)
 	})
 }
+
+// A flow on which nothing answers is no live one: when the push has failed too
+// the caller need not wait.
+func TestSuspendedAppWithADeadToken(t *testing.T) {
+	call(t, nil, func(w *world) {
+		p := w.awake(phoneOptions{wakes: -1, script: siptest.RingOnly})
+		w.service.Unregister(pushtest.Production, p.token, time.Now())
+		time.Sleep(30 * time.Second)
+		p.Deafen(true)
+		c := w.invite(siptest.Invitation{})
+		w.await(c, 2500*time.Millisecond, "480") // probe_timeout is 2 s
+		w.ended("push_failed", 480)
+	})
+}
+
+// The same phone, slow: it answers after the probe, and before the push has failed.
+func TestSlowPhoneWithAPushThatFails(t *testing.T) {
+	call(t, nil, func(w *world) {
+		p := w.awake(phoneOptions{wakes: -1, script: func(c *siptest.Call) {
+			if c.Sleep(2500 * time.Millisecond) {
+				siptest.AnswerAfter(4 * time.Second)(c)
+			}
+		}})
+		w.service.Unregister(pushtest.Production, p.token, time.Now())
+		w.service.Answer(p.token, pushtest.Answer{Status: 410, Reason: "Unregistered", Delay: 4 * time.Second})
+		time.Sleep(30 * time.Second)
+		c := w.invite(siptest.Invitation{})
+		w.await(c, 10*time.Second, "200")
+		c.Bye()
+		w.ended("caller_hung_up", 200)
+	})
+}
