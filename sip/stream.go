@@ -27,7 +27,7 @@ func (t *transport) listenStream(ctx context.Context, addr string, config *tls.C
 	if config != nil {
 		scheme = "tls"
 	}
-	l, err := t.network.Listen(ctx, "tcp", addr)
+	l, err := t.network.Listen(ctx, family("tcp", addr), addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s://%s: %w", scheme, addr, err)
 	}

@@ -108,6 +108,15 @@ func (t *transport) listenOne(ctx context.Context, network, addr string) error {
 	return t.listenStream(ctx, addr, nil)
 }
 
+// family narrows a network to IPv4 for an IPv4 address: Go would open 0.0.0.0
+// on IPv6 as well, which nobody asked for.
+func family(network, addr string) string {
+	if ap, err := netip.ParseAddrPort(addr); err == nil && ap.Addr().Is4() {
+		return network + "4"
+	}
+	return network
+}
+
 // addresses lists what is listened on, as "udp://127.0.0.1:5060", in the order
 // of the configuration within each kind.
 func (t *transport) addresses() []string {

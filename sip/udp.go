@@ -28,7 +28,7 @@ type udpListener struct {
 }
 
 func (t *transport) listenUDP(ctx context.Context, addr string) error {
-	conn, err := t.network.ListenPacket(ctx, "udp", addr)
+	conn, err := t.network.ListenPacket(ctx, family("udp", addr), addr)
 	if err != nil {
 		return fmt.Errorf("listen on udp://%s: %w", addr, err)
 	}
