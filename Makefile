@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: demo test bench lint fuzz build
+.PHONY: demo test bench bench-packages bench-load lint fuzz build
 
 # The whole path on this machine's loopback: a carrier, a push service, a phone, and the bridge between them.
 demo:
@@ -17,12 +17,13 @@ test:
 	$(GO) build -race ./...
 	$(GO) test -race -p 1 $(TESTFLAGS) ./...
 
-# Each benchmark of a package long enough for steady figures; then the whole bridge under load, each case once (3 to 4 minutes; one
-# alone: make bench-load LOAD=Wake). No time limit of go test's own.
+# First the packages', each long enough for steady figures (1 to 2 minutes), then the whole bridge under load, each case once (2
+# minutes; one alone: make bench-load LOAD=Wake). No time limit of go test's own.
 LOAD ?= .
 bench: bench-packages bench-load
 bench-packages:
-	$(GO) test -run='^$$' -bench=. -benchmem -benchtime=300ms -p 1 -timeout=0 $$($(GO) list ./... | grep -v /loadtest)
+	$(GO) test -run='^$$' -bench=. -benchmem -benchtime=300ms -p 1 -timeout=0 \
+		$$(grep -rl --include='*_test.go' '^func Benchmark' . | grep -v /loadtest/ | xargs -n 1 dirname | sort -u)
 bench-load:
 	$(GO) test -run='^$$' -bench='$(LOAD)' -benchtime=1x -timeout=0 ./cmd/reveille/loadtest
 
