@@ -117,9 +117,8 @@ func (c *carrier) take(m []byte) {
 	if !bytes.Contains(m, []byte("INVITE\r\n")) {
 		return
 	}
-	id := string(header(m, "Call-ID"))
 	c.mu.Lock()
-	a := c.calls[id]
+	a := c.calls[string(header(m, "Call-ID"))]
 	if a != nil {
 		a.ringing = a.ringing || status >= 180
 		if status >= 200 && a.final == 0 {
