@@ -25,7 +25,7 @@ var (
 	EndNoAnswer      = &Ending{Name: "no_answer", Code: 480, Trunk: q850(19, "No answer"), Missed: true, Verdict: "a device rang, nobody answered"}
 	EndNoWake        = &Ending{Name: "no_wake", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "a push was accepted, but no device registered in time"}
 	EndPushFailed    = &Ending{Name: "push_failed", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "no push could be delivered and no device is connected"}
-	EndNoDevice      = &Ending{Name: "no_device", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "the extension has no device: nothing has registered yet"}
+	EndNoDevice      = &Ending{Name: "no_device", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "the extension has no device that is connected or can be pushed"}
 	EndFailed        = &Ending{Name: "device_failed", Code: 480, Trunk: q850(31, "Normal, unspecified"), Missed: true, Verdict: "every device refused the call"}
 	EndUnknownNumber = &Ending{Name: "unknown_number", Code: 404, Trunk: q850(1, "Unallocated number"), Verdict: "no extension has the dialled number"}
 	EndTooManyCalls  = &Ending{Name: "too_many_calls", Code: 486, Trunk: q850(34, "No circuit available"), Missed: true, Verdict: "the trunk's max_calls is reached"}

@@ -34,11 +34,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// moved counts live calls; one that is over is none.
 func (m *metrics) moved(from, to string) {
-	if from != "" {
+	if from != "" && from != "over" {
 		m.active.WithLabelValues(from).Dec()
 	}
-	if to != "" {
+	if to != "" && to != "over" {
 		m.active.WithLabelValues(to).Inc()
 	}
 }

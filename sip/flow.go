@@ -86,9 +86,6 @@ func (f *flow) local() netip.AddrPort {
 	return f.here
 }
 
-// done is closed when the flow is dead. It is nil, never ready, for UDP.
-func (f *flow) done() <-chan struct{} { return f.dead }
-
 func (f *flow) isDead() bool {
 	select {
 	case <-f.dead:

@@ -3,6 +3,7 @@ package sip
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -247,14 +248,9 @@ func (l *leg) learnPeer(m sipgo.Message, reverse bool) {
 	if c := firstContact(m); c != nil {
 		l.target = *c.Address.Clone()
 	}
-	var routes []sipgo.Uri
-	for _, u := range routeURIs(m, "Record-Route") {
-		routes = append(routes, u)
-	}
+	routes := routeURIs(m, "Record-Route")
 	if reverse {
-		for i, j := 0, len(routes)-1; i < j; i, j = i+1, j-1 {
-			routes[i], routes[j] = routes[j], routes[i]
-		}
+		slices.Reverse(routes)
 	}
 	l.routes = routes
 }

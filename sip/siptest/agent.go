@@ -35,8 +35,7 @@ type agent struct {
 	pending map[string]*Exchange // our requests, by branch and method
 	served  map[string]*served   // the bridge's, by branch and method
 	calls   map[dialogKey]*Call
-	answer  func(*Message) int // status for a request outside a call; nil: 200 to OPTIONS, 481
-	deaf    bool               // takes nothing, answers nothing
+	deaf    bool // takes nothing, answers nothing
 }
 
 // dialogKey names a call by its Call-ID and our tag.
@@ -314,18 +313,6 @@ func (a *agent) request(method, uri, from, to, callID string, seq int) *Message 
 	m.Add("Call-ID", callID)
 	m.Add("CSeq", fmt.Sprintf("%d %s", seq, method))
 	return m
-}
-
-// sleep waits, or less if the peer is closed; false then.
-func (a *agent) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-a.ctx.Done():
-		return false
-	}
 }
 
 func token() string {
