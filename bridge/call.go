@@ -205,19 +205,14 @@ func (c *Call) stopped() state {
 	return c.over(EndShutdown)
 }
 
-// connecting brings the winner's answer to the trunk and ends the other legs.
+// connecting brings the winner's answer to the trunk; only then the other
+// devices hear that the call was completed elsewhere.
 func (c *Call) connecting(ctx context.Context) state {
 	won := c.winner
-	c.answer = time.Now()
 	c.rec.step("200", won.ID, "")
-	for _, d := range c.devices {
-		if d != won && d.out != nil {
-			d.out.Cancel(sip.CompletedElsewhere())
-		}
-	}
 	if err := c.session.SetAnswer(rtp.Device, won.answer); err != nil {
 		c.mediaEnding(err)
-		return c.over(EndNoCodec) // the fault is the device's, not the trunk's
+		return c.discard(won)
 	}
 	offerless := c.in.Offer() == nil
 	sdp, err := c.ourSDP(offerless)
@@ -227,8 +222,15 @@ func (c *Call) connecting(ctx context.Context) state {
 	if !offerless {
 		c.session.Connect() // before the 200: the trunk's first packet may come a moment after it
 	}
+	c.answer = time.Now()
 	if err := c.in.Answer(sdp); err != nil {
-		return c.gone() // the CANCEL was faster: the winner gets BYE
+		c.winner = nil
+		return c.gone() // the CANCEL was faster: nobody won, and who answered gets BYE
+	}
+	for _, d := range c.devices {
+		if d != won && d.out != nil {
+			d.out.Cancel(sip.CompletedElsewhere())
+		}
 	}
 	if offerless {
 		if next := c.awaitAnswer(ctx); next.run != nil {
@@ -240,6 +242,17 @@ func (c *Call) connecting(ctx context.Context) state {
 	c.log().Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
 	c.buryRest(sip.CompletedElsewhere()) // now: a device that comes late must not ring until the call ends
 	return state{"talking", c.talking}
+}
+
+// discard hangs up on a device whose answer is of no use. The others may still
+// answer with a better one.
+func (c *Call) discard(d *device) state {
+	d.out.Cancel(sip.Reason{Protocol: "SIP", Cause: EndNoCodec.Code, Text: sip.Phrase(EndNoCodec.Code)})
+	d.out, d.finished, c.winner = nil, true, nil
+	if c.refused.Name != EndBusy.Name {
+		c.refused = EndNoCodec
+	}
+	return state{"alerting", c.alerting}
 }
 
 // awaitAnswer waits for the SDP in the ACK of an offerless INVITE

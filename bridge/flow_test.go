@@ -114,6 +114,23 @@ func TestDeviceAnswersWithUselessSDP(t *testing.T) {
 	}
 }
 
+// Another device may still answer with SDP that is of use: it has not been told
+// that the call was completed elsewhere.
+func TestNextDeviceTakesWhatUselessSDPLeft(t *testing.T) {
+	call(t, twoPhones, func(w *world) {
+		useless := w.sleeping(phoneOptions{name: "second", digit: "2", wakes: 400 * time.Millisecond, script: func(c *siptest.Call) { c.Respond(200, nil) }})
+		first := w.sleeping(phoneOptions{name: "first", wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(2 * time.Second)})
+		c := w.invite(siptest.Invitation{})
+		w.await(c, 10*time.Second, "200")
+		answered := w.taken(first)
+		w.talk(c, answered)
+		w.await(w.taken(useless), time.Second, "BYE")
+		equal(t, "CANCELs", len(answered.Got("CANCEL")), 0)
+		c.Bye()
+		w.ended("caller_hung_up", 200)
+	})
+}
+
 // The INVITE to a device was given up for want of any answer; when the device
 // finds its voice after all it must not ring for ever.
 func TestDeviceThatFindsItsVoiceLate(t *testing.T) {
