@@ -9,7 +9,7 @@ import (
 	"reveille/sip"
 )
 
-// Config holds the timers of a call; PRODUCT names them `calls:`.
+// Config is the `calls:` section of the configuration: the timers of a call.
 type Config struct {
 	PushTimeout  time.Duration `yaml:"push_timeout"`  // the push provider must answer
 	WakeTimeout  time.Duration `yaml:"wake_timeout"`  // push accepted -> REGISTER
