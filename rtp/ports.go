@@ -79,11 +79,3 @@ func (p *ports) release(port uint16) {
 	p.held[port/2] = false
 	p.resting = append(p.resting, resting{port, time.Now().Add(p.rest)})
 }
-
-// available is the number of pairs that could be taken now.
-func (p *ports) available() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wake(time.Now())
-	return len(p.free)
-}

@@ -50,12 +50,6 @@ func (d *dialogTable) partAll() {
 	}
 }
 
-func (d *dialogTable) len() int {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return len(d.legs)
-}
-
 // within finds the leg of an in-dialog request; nil if there is none, or if
 // the peer's tag is not the dialog's (RFC 3261 §12.2.2).
 func (s *Server) within(req *sipgo.Request) dialogOwner {

@@ -113,9 +113,6 @@ func (f *flow) send(m sipgo.Message) error {
 	return f.write(b.Bytes())
 }
 
-// ping sends the keep-alive of RFC 5626 §3.5.1; the peer answers with CRLF.
-func (f *flow) ping() error { return f.write([]byte("\r\n\r\n")) }
-
 func (f *flow) pong() error { return f.write([]byte("\r\n")) }
 
 func (f *flow) write(b []byte) error {

@@ -327,13 +327,6 @@ func (t *transactions) close() {
 	}
 }
 
-// pendingCount is the size of the table.
-func (t *transactions) pendingCount() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.server) + len(t.client)
-}
-
 // txKey is a hash of what names a transaction: a parked call keeps 16 bytes
 // instead of the strings. The seeds are this process's own, so that nobody can
 // make two keys meet.

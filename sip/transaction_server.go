@@ -135,10 +135,6 @@ func (s *serverTx) keepOnly() {
 // flow is where the request came from and the answers go.
 func (s *serverTx) flow() *flow { return s.f }
 
-// done is closed when the transaction has ended: some time after its final
-// answer, or with its flow.
-func (s *serverTx) done() <-chan struct{} { return s.fsm.Done() }
-
 // respond sends a response, with the transaction's To tag whatever tag it was
 // built with. A 2xx to an INVITE may be sent again; any other response after a
 // final one is refused with errAnswered.
