@@ -44,12 +44,13 @@ type flow struct {
 	udp  *udpListener
 	conn net.Conn
 
-	ident  string        // of a stream; a UDP flow computes its own
-	dead   chan struct{} // closed when the stream is dead; nil for UDP
-	heard  atomic.Int64  // Unix nanoseconds
-	dialed bool          // we opened it
-	calls  atomic.Bool   // an INVITE that began a call came by it
-	server string        // TLS name that was verified on a dialed flow, for logs
+	ident  string                // of a stream; a UDP flow computes its own
+	dead   chan struct{}         // closed when the stream is dead; nil for UDP
+	heard  atomic.Int64          // Unix nanoseconds
+	dialed bool                  // we opened it
+	calls  atomic.Bool           // an INVITE that began a call came by it
+	server string                // TLS name that was verified on a dialed flow, for logs
+	pulse  atomic.Pointer[pulse] // answers to pings; nil until the first ping
 
 	writing sync.Mutex // one message at a time on a stream
 	closing sync.Once
@@ -103,7 +104,12 @@ func (f *flow) lastHeard() time.Time {
 	return time.Time{}
 }
 
-func (f *flow) hear() { f.heard.Store(time.Now().UnixNano()) }
+func (f *flow) hear() {
+	f.heard.Store(time.Now().UnixNano())
+	if p := f.pulse.Load(); p != nil {
+		p.struck()
+	}
+}
 
 // send writes one message. It gives errFlowClosed once the flow is dead, and
 // closes a stream on any write error.

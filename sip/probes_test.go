@@ -18,6 +18,3 @@ func (t *transactions) pendingCount() int {
 // done is closed when the transaction has ended: some time after its final
 // answer, or with its flow.
 func (s *serverTx) done() <-chan struct{} { return s.fsm.Done() }
-
-// ping sends the keep-alive of RFC 5626 §3.5.1; the peer answers with CRLF.
-func (f *flow) ping() error { return f.write([]byte("\r\n\r\n")) }

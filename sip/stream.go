@@ -275,6 +275,7 @@ func (r *streamReader) skipKeepAlives() error {
 		if next[0] != '\r' {
 			return nil
 		}
+		alone := lines%2 == 1 && r.buf.Buffered() <= 2
 		if next, err = r.buf.Peek(2); err != nil {
 			return err
 		}
@@ -282,6 +283,10 @@ func (r *streamReader) skipKeepAlives() error {
 			return errNotSIP
 		}
 		r.buf.Discard(2)
+		if alone && r.f.ponged() {
+			lines = 0
+			continue
+		}
 		if lines%2 == 0 {
 			if err := r.f.pong(); err != nil {
 				return err

@@ -123,7 +123,7 @@ func TestDialedFlow(t *testing.T) {
 		}
 		for range 4 { // no idle limit on our side; pings keep the peer's off
 			time.Sleep(100 * time.Second)
-			if err := f.ping(); err != nil {
+			if err := f.ping(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -341,6 +341,20 @@ func (c *streamConn) Close() error {
 	return nil
 }
 
+// Unacknowledged is how many bytes written here have not reached the other host.
+func (c *streamConn) Unacknowledged() (n int) {
+	off, _ := c.s.net.severed(c.local.Addr(), c.remote.Addr())
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	now := time.Now()
+	for _, s := range c.s.flows[c.out].segments {
+		if off || s.at.After(now) {
+			n += len(s.data)
+		}
+	}
+	return n
+}
+
 // LocalAddr and RemoteAddr are *net.TCPAddr.
 func (c *streamConn) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.local) }
 func (c *streamConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }

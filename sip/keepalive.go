@@ -1,0 +1,129 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// errNoPong says that a peer has not shown in time that it is still there.
+var errNoPong = errors.New("no answer to a keep-alive")
+
+// pulse is what a stream knows of its peer's answers to keep-alives.
+type pulse struct {
+	mu      sync.Mutex    // guards the following
+	beat    chan struct{} // closed, and forgotten, when bytes of any kind come in
+	owed    time.Time     // until then a CRLF is the answer to our ping
+	answers bool          // the peer has answered CRLFCRLF with CRLF before
+}
+
+// heart is the flow's pulse, made when the first ping needs it: thousands of
+// phones are never pinged.
+func (f *flow) heart() *pulse {
+	if p := f.pulse.Load(); p != nil {
+		return p
+	}
+	f.pulse.CompareAndSwap(nil, &pulse{})
+	return f.pulse.Load()
+}
+
+// pongWait is how long a pong may take (RFC 5626 §4.4.1).
+const pongWait = 10 * time.Second
+
+// next notes that a ping is about to leave, and is closed when something comes in.
+func (p *pulse) next() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owed = time.Now().Add(pongWait)
+	if p.beat == nil {
+		p.beat = make(chan struct{})
+	}
+	return p.beat
+}
+
+func (p *pulse) struck() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.beat != nil {
+		close(p.beat)
+		p.beat = nil
+	}
+}
+
+func (p *pulse) answering() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.answers
+}
+
+// ponged takes a CRLF that stands alone; true if it answers a ping of ours.
+func (f *flow) ponged() bool {
+	p := f.pulse.Load()
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Now().After(p.owed) {
+		return false
+	}
+	p.owed, p.answers = time.Time{}, true
+	return true
+}
+
+// ping finds out whether the peer of a stream is still there: it sends the
+// keep-alive of RFC 5626 §3.5.1 (on a WebSocket a ping frame, RFC 6455 §5.5.2)
+// and waits until ctx ends. nil is a sign of life: bytes of any kind came in;
+// or, from a peer that was never seen to answer pings, its system has
+// acknowledged ours. errFlowClosed: the stream is dead; errNoPong: there was no
+// sign. A UDP flow sends and is content.
+func (f *flow) ping(ctx context.Context) error {
+	if f.udp != nil {
+		return f.write(doubleCRLF())
+	}
+	p := f.heart()
+	heard := p.next()
+	if err := f.writePing(); err != nil {
+		return err
+	}
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-heard:
+			timer.Stop()
+			return nil
+		case <-f.dead:
+			timer.Stop()
+			return errFlowClosed
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%s: %w", f, errNoPong)
+		case <-timer.C:
+			if n, known := unacknowledged(f.conn); known && n == 0 && !p.answering() {
+				return nil
+			}
+		}
+	}
+}
+
+func doubleCRLF() []byte { return []byte("\r\n\r\n") }
+
+func (f *flow) writePing() error { return f.write(doubleCRLF()) }
+
+// unacknowledged is how many bytes that we wrote the peer's system has not
+// acknowledged yet; known is false where that can't be told.
+func unacknowledged(conn net.Conn) (n int, known bool) {
+	switch c := conn.(type) {
+	case *tls.Conn:
+		return unacknowledged(c.NetConn())
+	case *net.TCPConn:
+		return sendQueue(c)
+	case interface{ Unacknowledged() int }:
+		return c.Unacknowledged(), true
+	}
+	return 0, false
+}

@@ -1,0 +1,106 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+
+	"reveille/sip/siptest"
+)
+
+// pingOf pings the flow of the last request for 2 s and says how long it took.
+func pingOf(t *testing.T, f *flow) (time.Duration, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	start := time.Now()
+	err := f.ping(ctx)
+	return time.Since(start), err
+}
+
+func TestPingTellsAHalfOpenConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := siptest.NewNetwork()
+		b := newBed(t, n.Host("192.0.2.1"), nil, "tcp://192.0.2.1:5060")
+		w := tcpWire(t, n)
+		w.send(request("OPTIONS"))
+		synctest.Wait()
+		f := b.last(t).flow()
+		if took, err := pingOf(t, f); err != nil || took > 100*time.Millisecond {
+			t.Errorf("a peer that does not know pings: %v after %v", err, took)
+		}
+		w.expect("\r\n\r\n")
+		n.Partition("192.0.2.2", true)
+		if took, err := pingOf(t, f); !errors.Is(err, errNoPong) || took != 2*time.Second {
+			t.Errorf("a peer that is gone: %v after %v", err, took)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			f.close()
+		}()
+		if took, err := pingOf(t, f); !errors.Is(err, errFlowClosed) || took != time.Second {
+			t.Errorf("a flow that closes meanwhile: %v after %v", err, took)
+		}
+	})
+}
+
+func TestPingWantsThePongOfAPeerThatKnowsPings(t *testing.T) {
+	overTCP(t, func(t *testing.T, b *bed, w *wire) {
+		w.send(request("OPTIONS"))
+		synctest.Wait()
+		f := b.last(t).flow()
+		for range 3 { // three pongs in a row are no ping of the peer's
+			done := make(chan error, 1)
+			go func() {
+				_, err := pingOf(t, f)
+				done <- err
+			}()
+			w.expect("\r\n\r\n")
+			w.send("\r\n")
+			if err := <-done; err != nil {
+				t.Errorf("a pong came, but: %v", err)
+			}
+			time.Sleep(100 * time.Second)
+		}
+		w.silence(time.Second)
+		if took, err := pingOf(t, f); !errors.Is(err, errNoPong) || took != 2*time.Second {
+			t.Errorf("no pong came, but: %v after %v", err, took)
+		}
+		w.expect("\r\n\r\n")
+		time.Sleep(20 * time.Second)
+		w.send("\r\n") // too late to be the pong: the first half of a ping
+		synctest.Wait()
+		w.send("\r\n")
+		w.expect("\r\n")
+	})
+}
+
+func TestPingOverRealTCP(t *testing.T) {
+	b := newBed(t, SystemNetwork(), nil, "tcp://127.0.0.1:0")
+	came := make(chan *flow, 1)
+	b.takes = func(f *flow, _ *sipgo.Request, _ *serverTx) { came <- f }
+	c, err := net.Dial("tcp", strings.TrimPrefix(b.transport.addresses()[0], "tcp://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	(&wire{t: t, conn: c}).send(request("OPTIONS"))
+	f := <-came
+	if _, err := pingOf(t, f); err != nil {
+		t.Errorf("a live peer that does not know pings: %v", err)
+	}
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "\r\n\r\n" {
+		t.Errorf("on the wire: %q, %v", buf, err)
+	}
+	if n, known := unacknowledged(f.conn); !known || n != 0 {
+		t.Errorf("send queue of %d bytes, known: %v", n, known)
+	}
+}
