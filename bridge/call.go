@@ -190,11 +190,18 @@ func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) s
 
 // gone: the trunk ended the call before the answer.
 func (c *Call) gone() state {
-	end := c.in.End()
-	if end.Kind == sip.EndFlowLost {
-		return c.over(EndCallerLost)
+	return c.over(unanswered(c.in.End()))
+}
+
+// unanswered is the ending of a call that the trunk ended before our 200.
+func unanswered(end sip.End) *Ending {
+	switch end.Kind {
+	case sip.EndFlowLost:
+		return EndCallerLost
+	case sip.EndNoPrack:
+		return EndNoPrack
 	}
-	return c.over(EndCancelled.with(sip.Reason{}, end.Reason))
+	return EndCancelled.with(sip.Reason{}, end.Reason)
 }
 
 // stopped: an administrator hung up, or the bridge ends.
@@ -304,11 +311,15 @@ func (c *Call) talking(ctx context.Context) state {
 }
 
 func (c *Call) endedByTrunk() *Ending {
-	end := c.in.End()
-	if end.Kind == sip.EndNoAck {
+	switch end := c.in.End(); end.Kind {
+	case sip.EndNoAck:
 		return EndNoAck
+	case sip.EndCancelled, sip.EndNoPrack: // our 200 still waited for a PRACK
+		c.rec.update(func(r *Record) { r.Answer = time.Time{} })
+		return unanswered(end)
+	default:
+		return EndCallerHungUp.with(sip.Reason{}, end.Reason)
 	}
-	return EndCallerHungUp.with(sip.Reason{}, end.Reason)
 }
 
 // over ends everything that is left of the call. Only the ending decides what

@@ -33,6 +33,7 @@ var (
 	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
 	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
 	EndCallerLost    = &Ending{Name: "caller_lost", Code: 480, Verdict: "the trunk's connection died before the answer"}
+	EndNoPrack       = &Ending{Name: "no_prack", Code: 504, Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our reliable 180 (PRACK, RFC 3262)"}
 	EndShutdown      = &Ending{Name: "shutdown", Code: 503, Trunk: q850(41, "Temporary failure"), Device: q850(41, "Temporary failure"), Verdict: "the bridge was stopped"}
 	EndInternal      = &Ending{Name: "internal", Code: 500, Trunk: q850(41, "Temporary failure"), Verdict: "a defect of the bridge; see the log"}
 )

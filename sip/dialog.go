@@ -82,10 +82,10 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 		return
 	}
 	l := o.base()
-	switch required := len(required(req)) > 0; {
+	switch required := len(unknownTags(req)) > 0; {
 	case !l.inOrder(req.CSeq().SeqNo):
 		s.answer(tx, 500) // RFC 3261 §12.2.2
-	case req.Method != sipgo.BYE && req.Method != sipgo.INVITE && req.Method != sipgo.OPTIONS:
+	case !takenWithin(req.Method):
 		s.answerNotAllowed(tx)
 	case required:
 		s.answer(tx, 420)
@@ -94,9 +94,20 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 		o.hungUp(req)
 	case req.Method == sipgo.INVITE:
 		l.reinvited(f, req, tx)
+	case req.Method == sipgo.PRACK:
+		s.pracked(o, req, tx)
 	default:
 		s.answerOptions(f, tx)
 	}
+}
+
+// takenWithin: the methods that a dialog takes, ACK and CANCEL aside.
+func takenWithin(m sipgo.RequestMethod) bool {
+	switch m {
+	case sipgo.BYE, sipgo.INVITE, sipgo.OPTIONS, sipgo.PRACK:
+		return true
+	}
+	return false
 }
 
 // inOrder takes the request's CSeq; false if it is older than the last one.

@@ -19,7 +19,11 @@ type Inbound struct {
 	tx      *serverTx
 	acks    chan []byte // SDP of the ACK to our 200, once
 
-	answered bool // guarded by leg.mu: a final answer has gone out
+	reliability reliability // what the INVITE asks of provisionals
+
+	// guarded by leg.mu:
+	answered  bool       // a final answer has gone out
+	reliables *reliables // provisionals that want a PRACK; nil if there were none
 }
 
 func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) *Inbound {
@@ -28,6 +32,8 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		dialled: dialledBy(req),
 		offer:   sdpBody(req),
 		tx:      tx,
+
+		reliability: reliabilityOf(req),
 	}
 	to, from := req.To(), req.From()
 	in.leg = leg{
@@ -79,32 +85,50 @@ func (in *Inbound) Offer() []byte { return in.offer }
 // LocalAddress is our address as the trunk reaches us; invalid if unknown.
 func (in *Inbound) LocalAddress() netip.Addr { return in.srv.addressFor(in.flow) }
 
-// Progress sends a provisional answer (101 to 199) with SDP or without.
+// Progress sends a provisional answer (101 to 199) with SDP or without. Where
+// the trunk wants that it goes reliably (RFC 3262); it may then have to wait
+// for the PRACK to the one before. A leg whose provisional is never
+// acknowledged refuses the INVITE by itself and ends with EndNoPrack.
 func (in *Inbound) Progress(code int, sdp []byte, extra ...Header) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.over || in.answered {
+	switch {
+	case in.over || in.answered || in.answerHeld():
 		return errLegOver
+	case in.silentProgress():
+		return nil
 	}
 	res := in.srv.response(in.tx, code, sdp)
 	in.srv.addContact(res, in.flow)
 	for _, h := range extra {
 		res.AppendHeader(sipgo.NewHeader(h.Name, SanitiseText(h.Value, maxHeaderValue)))
 	}
+	if in.wantsReliable(sdp) {
+		return in.progressReliably(res)
+	}
 	return in.tx.respond(res)
 }
 
 // Answer sends the 200, again and again until the ACK. Without an ACK the leg
-// hangs up by itself and ends with EndNoAck.
+// hangs up by itself and ends with EndNoAck. Where a provisional with SDP has
+// no PRACK yet the 200 waits for that; meanwhile the trunk may still cancel.
 func (in *Inbound) Answer(sdp []byte) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.over || in.answered {
+	if in.over || in.answered || in.answerHeld() {
 		return errLegOver
 	}
 	res := in.srv.response(in.tx, 200, sdp)
 	in.srv.addContact(res, in.flow)
 	in.acks, in.reinvites = make(chan []byte, 1), make(chan *Reinvite, 1)
+	if in.holdAnswer(res) {
+		return nil
+	}
+	return in.confirm(res)
+}
+
+// confirm sends the 200. The caller holds in.mu.
+func (in *Inbound) confirm(res *sipgo.Response) error {
 	if err := in.sendAnswer(in.tx, res, func(sdp []byte) { in.acks <- sdp }); err != nil {
 		in.finish(End{Kind: EndFlowLost})
 		return err
@@ -124,6 +148,9 @@ func (in *Inbound) Refuse(r *Refused) {
 	defer in.mu.Unlock()
 	if in.over || in.answered {
 		return
+	}
+	if r.Code < 300 { // the callee was gone before our 200 had left
+		r = &Refused{Code: 480, Reason: r.Reason}
 	}
 	in.answered = true
 	in.refuse(in.tx, r)

@@ -29,11 +29,12 @@ const (
 	EndNoAck                    // our 200 was never acknowledged
 	EndNoAnswer                 // nothing at all came back (transaction timeout)
 	EndFlowLost                 // the connection is gone
+	EndNoPrack                  // our reliable provisional was never acknowledged; the INVITE got 504
 )
 
 // String names the kind for logs.
 func (k EndKind) String() string {
-	names := [...]string{"local", "hung up", "cancelled", "refused", "no ACK", "no answer", "flow lost"}
+	names := [...]string{"local", "hung up", "cancelled", "refused", "no ACK", "no answer", "flow lost", "no PRACK"}
 	if int(k) < len(names) {
 		return names[k]
 	}

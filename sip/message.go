@@ -15,7 +15,7 @@ import (
 )
 
 // allowed lists the methods we take, for Allow (RFC 3261 §20.5).
-const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
+const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK"
 
 // maxHeaderValue bounds a header value that the bridge adds, in runes.
 const maxHeaderValue = 512
@@ -32,6 +32,7 @@ func (s *Server) response(tx *serverTx, code int, sdp []byte) *sipgo.Response {
 	}
 	if code/100 == 2 && tx.request().Method == sipgo.INVITE {
 		res.AppendHeader(sipgo.NewHeader("Allow", allowed))
+		addSupported(res)
 	}
 	res.SetBody(sdp)
 	return res
@@ -56,7 +57,8 @@ func (s *Server) refusal(tx *serverTx, r *Refused) *sipgo.Response {
 	case 415:
 		res.AppendHeader(sipgo.NewHeader("Accept", "application/sdp"))
 	case 420:
-		for _, tag := range required(tx.request()) {
+		addSupported(res)
+		for _, tag := range unknownTags(tx.request()) {
 			res.AppendHeader(sipgo.NewHeader("Unsupported", tag))
 		}
 	}
@@ -86,30 +88,20 @@ func (s *Server) answerOptions(f *flow, tx *serverTx) {
 	res.AppendHeader(sipgo.NewHeader("Accept", "application/sdp"))
 	res.AppendHeader(sipgo.NewHeader("Accept-Encoding", "identity"))
 	res.AppendHeader(sipgo.NewHeader("Accept-Language", "en"))
+	addSupported(res)
 	s.addContact(res, f)
 	s.respond(tx, res)
 }
 
 // unacceptable checks Require and the body of an INVITE; 0 accepts.
 func unacceptable(req *sipgo.Request) int {
-	if len(required(req)) > 0 {
+	if len(unknownTags(req)) > 0 {
 		return 420
 	}
 	if len(req.Body()) > 0 && sdpBody(req) == nil {
 		return 415
 	}
 	return 0
-}
-
-// required lists the option tags that the request requires; we know none yet.
-func required(req *sipgo.Request) []string {
-	var tags []string
-	for _, tag := range headerList(req, "Require") {
-		if tag = SanitiseToken(tag, 64); tag != "" {
-			tags = append(tags, tag)
-		}
-	}
-	return tags
 }
 
 // sdpBody is the body if it is SDP, else nil.

@@ -311,7 +311,7 @@ func (s *Server) unknown(f *flow, req *sipgo.Request) bool {
 func (s *Server) options(f *flow, tx *serverTx) {
 	switch {
 	case s.stranger(f, tx):
-	case len(required(tx.request())) > 0:
+	case len(unknownTags(tx.request())) > 0:
 		s.answer(tx, 420)
 	default:
 		s.answerOptions(f, tx)
@@ -320,7 +320,7 @@ func (s *Server) options(f *flow, tx *serverTx) {
 
 // outOfPlace answers a request that we take within a dialog only, or never.
 func (s *Server) outOfPlace(tx *serverTx) {
-	if tx.request().Method == sipgo.BYE {
+	if m := tx.request().Method; m == sipgo.BYE || m == sipgo.PRACK {
 		s.answer(tx, 481)
 		return
 	}

@@ -135,6 +135,8 @@ func Phrase(code int) string {
 		return "Server Internal Error"
 	case 503:
 		return "Service Unavailable"
+	case 504:
+		return "Server Time-out"
 	case 600:
 		return "Busy Everywhere"
 	case 603:
