@@ -341,6 +341,7 @@ func (c *Call) end(e *Ending) state {
 		if d.out != nil {
 			d.out.Cancel(reason)
 		}
+		c.dropLost(d)
 		if d.stopPush != nil {
 			d.stopPush()
 		}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"reveille/push"
-	"reveille/rtp"
 	"reveille/sip"
 	"reveille/sip/location"
 )
@@ -27,8 +26,12 @@ type device struct {
 	invited  time.Time
 	heard    bool              // the device answered the INVITE in some way
 	quiet    bool              // nothing was heard in time: its flow is as good as dead
-	next     *location.Binding // a newer flow, to be used if nothing is heard
+	next     *location.Binding // a newer flow, to be used if the older one is dead
+	tried    []string          // flows that were, or are, of no use
+	lost     *sip.Outbound     // the leg before, which rings on a dead flow: it may still be answered
+	checking bool              // whether the flow of its leg is alive
 	orphaned time.Time         // when its flow died after it had answered in some way
+	recalled time.Time         // when it was pushed for that
 	finished bool              // it refused, or is out of the call for another reason
 	answer   []byte            // SDP of its 200
 }
@@ -41,6 +44,9 @@ type event struct {
 	step  sip.Progress
 	quiet bool // no answer of any kind within probe_timeout
 	nudge bool // look again whether there is hope
+
+	checked *bool // whether the flow of its leg is alive
+	astray  bool  // it has been without a flow for some time
 }
 
 // freshFlow: a flow heard within this time is awake. iOS suspends an app's
@@ -74,93 +80,6 @@ func (c *Call) post(ctx context.Context, e *event) {
 	}
 }
 
-// firstWord is how long a device that has registered by a newer flow gets to
-// answer the INVITE on the older one before that counts as dead: T1, the round
-// trip that SIP reckons with (RFC 3261 §17.1.1.1). Were it moved at once, each
-// REGISTER of a storm would bring a further INVITE.
-const firstWord = 500 * time.Millisecond
-
-// inviteAll sends the call to each binding that the watch has.
-func (c *Call) inviteAll(ctx context.Context) error {
-	for b, ok := c.watch.Next(); ok; b, ok = c.watch.Next() {
-		if err := c.invite(ctx, b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// invite sends the call to a binding: one INVITE per call and device. A device
-// that never answered the first one in any way, and comes back by another
-// flow, gets it there: the first flow was dead.
-func (c *Call) invite(ctx context.Context, b location.Binding) error {
-	d := c.device(c.known(b))
-	c.awake(d, b)
-	if d.finished || d.out != nil && (d.heard || d.out.Binding().FlowID == b.FlowID) {
-		return nil
-	}
-	if d.out != nil && !d.quiet {
-		c.moveLater(ctx, d, b)
-		return nil
-	}
-	if err := c.openSession(); err != nil {
-		return err
-	}
-	c.session.ReachedAt(rtp.Device, c.bridge.dial.LocalAddress(b.FlowID))
-	offer, err := c.session.Offer(rtp.Device)
-	if err != nil {
-		return err
-	}
-	if d.out != nil {
-		d.out.Abandon()
-		d.out = nil
-	}
-	out, err := c.bridge.dial.Dial(b, sip.Invitation{
-		CallID: d.callID, Caller: c.in.Caller(), SDP: offer,
-		Headers: []sip.Header{{Name: c.bridge.header, Value: c.id}},
-	})
-	if err != nil {
-		c.log().Info("the device's flow is gone", "device", d.ID, "err", err)
-		c.wake(ctx, d)
-		return nil
-	}
-	d.out, d.heard, d.quiet, d.next, d.invited = out, false, false, nil, time.Now()
-	c.rec.step("INVITE to device", d.ID, b.Transport)
-	go c.follow(ctx, d, out)
-	return nil
-}
-
-// moveLater notes a newer flow, and has it used once the older one has had its time.
-func (c *Call) moveLater(ctx context.Context, d *device, b location.Binding) {
-	d.next = &b
-	out := d.out
-	time.AfterFunc(firstWord-time.Since(d.invited), func() { c.post(ctx, &event{dev: d, out: out, quiet: true}) })
-}
-
-// silent: the device has not answered the INVITE in any way. It is invited by
-// its newer flow if it has one, else taken as asleep.
-func (c *Call) silent(ctx context.Context, d *device) state {
-	if !d.quiet {
-		c.rec.step("no answer to INVITE", d.ID, "taken as asleep")
-	}
-	d.quiet = true
-	return c.move(ctx, d)
-}
-
-// move invites a device by its newer flow, or wakes it.
-func (c *Call) move(ctx context.Context, d *device) state {
-	if d.next == nil {
-		c.wake(ctx, d)
-		return state{}
-	}
-	b := *d.next
-	d.next = nil
-	if err := c.invite(ctx, b); err != nil {
-		return c.over(c.mediaEnding(err))
-	}
-	return state{}
-}
-
 // known is the device of a binding, as the location has it.
 func (c *Call) known(b location.Binding) location.Device {
 	if d := c.find(b.DeviceID); d != nil {
@@ -176,7 +95,7 @@ func (c *Call) known(b location.Binding) location.Device {
 
 // awake notes that a pushed device has registered.
 func (c *Call) awake(d *device, b location.Binding) {
-	if d.woke || !d.pushed || b.Registered.Before(d.pushedAt) {
+	if d.woke || !d.pushed || b.Registered.Before(d.pushedAt) || d.pushedAt.Before(d.orphaned) {
 		return
 	}
 	d.woke, d.asleep = true, false
@@ -201,7 +120,7 @@ func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
 		case p := <-out.Progress():
 			probe.Stop()
 			c.post(ctx, &event{dev: d, out: out, step: p})
-			if p.Code >= 200 {
+			if p.Code >= 200 && !p.Lost {
 				return
 			}
 		case <-probe.C:
@@ -222,7 +141,13 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 		if e.push.Verdict == push.Sent && !c.rang {
 			deadline.Reset(c.bridge.cfg.WakeTimeout)
 		}
+	case e.astray:
+		c.recall(ctx, e.dev)
+	case e.out == e.dev.lost:
+		return c.lostSpeaks(ctx, e)
 	case e.out != e.dev.out: // a leg that was given up
+	case e.checked != nil:
+		return c.checked(ctx, e.dev, *e.checked)
 	case e.quiet && e.dev.heard:
 	case e.quiet:
 		return c.silent(ctx, e.dev)
@@ -261,12 +186,7 @@ func (c *Call) deviceRings(d *device, p sip.Progress) state {
 func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) state {
 	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, p.Phrase)
 	if p.Local {
-		d.out = nil
-		if d.heard {
-			d.orphaned = time.Now()
-			time.AfterFunc(orphanTime, func() { c.post(ctx, &event{nudge: true}) })
-		}
-		return c.move(ctx, d)
+		return c.flowLost(ctx, d, p)
 	}
 	d.heard, d.finished, d.out = true, true, nil
 	switch {
@@ -292,16 +212,12 @@ func (c *Call) takeLate(e *event) {
 	}
 }
 
-// orphanTime is how long a device that rang and has lost its flow may take to
-// come back by another: Wi-Fi to mobile data is done in 2 to 5 s.
-const orphanTime = 8 * time.Second
-
 // hopeless: no device rings, is being pushed, or may still wake or come back.
 func (c *Call) hopeless() bool {
 	for _, d := range c.devices {
 		switch {
 		case d.finished:
-		case d.pushing, d.asleep, d.woke, time.Since(d.orphaned) < orphanTime:
+		case d.pushing, d.woke, d.asleep && !c.overslept(d), time.Since(d.orphaned) < orphanTime:
 			return false
 		case d.out != nil && (d.heard || !d.quiet || !d.pushed): // else its flow is as good as dead
 			return false

@@ -207,23 +207,3 @@ func TestByeTakesTheNewestFlow(t *testing.T) {
 		w.golden("bye_by_the_newest_flow")
 	})
 }
-
-func TestFlowDiesWhileThePhoneRings(t *testing.T) {
-	call(t, nil, func(w *world) {
-		p := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(4 * time.Second)})
-		c := w.invite(siptest.Invitation{})
-		w.taken(p)
-		time.Sleep(time.Second)
-		p.Drop()
-		time.Sleep(time.Second)
-		w.must(p.Register(context.Background()))
-		again := w.taken(p)
-		w.await(c, 10*time.Second, "200")
-		time.Sleep(100 * time.Millisecond)
-		w.talk(c, again)
-		c.Bye()
-		w.ended("caller_hung_up", 200)
-		equal(t, "pushes", len(w.sentPushes()), 1)
-		w.golden("flow_dies_ringing")
-	})
-}

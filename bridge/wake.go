@@ -28,7 +28,13 @@ func (c *Call) rouse(ctx context.Context, d *device) {
 
 // wake sends the push, once per call and device.
 func (c *Call) wake(ctx context.Context, d *device) {
-	if d.pushed || d.Target.IsZero() {
+	if !d.pushed {
+		c.push(ctx, d)
+	}
+}
+
+func (c *Call) push(ctx context.Context, d *device) {
+	if d.Target.IsZero() {
 		return
 	}
 	d.pushed, d.pushing, d.pushedAt = true, true, time.Now()
@@ -60,7 +66,7 @@ func (c *Call) message(d *device) push.Message {
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
 		Trunk: c.in.Trunk().Name(), Verstat: "none", DivertedBy: caller.DivertedBy, IssuedAt: now,
-		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered}
+		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered, Again: !d.recalled.IsZero()}
 }
 
 // pushAnswered takes a provider's word.

@@ -53,6 +53,7 @@ type Message struct {
 	IssuedAt    time.Time
 	ExpiresAt   time.Time // after this the device need not ring any more; zero: not known
 	Headers     map[string]string
+	Again       bool      // a second push for the call: the device woke by the first, and its connection has gone since
 	TargetSince time.Time // when the device registered this target; zero: not known. A 410 that is older does not kill the target.
 }
 

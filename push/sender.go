@@ -116,7 +116,8 @@ func (s *Sender) provider(name string) Provider {
 // A call is accepted at most once per device: while a push is under way, and
 // for minutes after it was accepted (or may have been), another Send for the
 // same m.UUID and device waits for and returns that outcome, as Duplicate if
-// it was accepted. After a clear failure a later Send tries again.
+// it was accepted. After a clear failure a later Send tries again. A message
+// with Again counts by itself.
 func (s *Sender) Send(ctx context.Context, device string, t Target, m Message) Outcome {
 	start := time.Now()
 	p := s.provider(t.Provider)
@@ -125,6 +126,9 @@ func (s *Sender) Send(ctx context.Context, device string, t Target, m Message) O
 			Err: fmt.Errorf("pn-provider %q is not configured: add it under push", clean(t.Provider, 32))}, start)
 	}
 	key := keyOf(m.UUID, device)
+	if m.Again {
+		key = keyOf(m.UUID, device+"\x00again")
+	}
 	for {
 		e, mine := s.accepted.claim(key, start)
 		if mine {

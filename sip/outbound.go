@@ -24,6 +24,7 @@ type Progress struct {
 	Reason  Reason
 	Contact string // 3xx: where to go
 	Local   bool   // made here, the device sent nothing
+	Lost    bool   // the flow is gone but the device knows of the call: its answer may still come by another flow
 }
 
 // Outbound is a device leg: a UAC dialog on the flow of the device's REGISTER.
@@ -37,6 +38,7 @@ type Outbound struct {
 	tx          *clientTx
 	provisional bool   // a 1xx came, so CANCEL may be sent (RFC 3261 §9.1)
 	cancelled   bool   // the call is over for this device
+	lost        bool   // its flow died after a provisional: an answer may come by another
 	why         Reason // for CANCEL or BYE
 	final       bool   // a final answer came
 	ack         *sipgo.Request
@@ -105,7 +107,7 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 	return nil
 }
 
-// Progress yields each step; nothing follows the final one.
+// Progress yields each step; nothing follows the final one, unless that is Lost.
 func (o *Outbound) Progress() <-chan Progress { return o.progress }
 
 // Binding is what was dialled.
@@ -205,6 +207,10 @@ func (o *Outbound) failed(err error) {
 	if o.final {
 		return
 	}
+	if o.flow.isDead() && o.provisional && !o.cancelled {
+		o.lose()
+		return
+	}
 	o.final = true
 	o.stopGiveUp()
 	code, kind := 408, EndNoAnswer
@@ -237,6 +243,11 @@ func (o *Outbound) Cancel(reason Reason) {
 		return
 	}
 	o.cancelled, o.why = true, reason
+	if o.lost && o.srv.flowOf(o.aor, o.deviceID, o.flow).isDead() { // no way to tell it
+		o.final = true
+		o.finish(End{Kind: EndFlowLost})
+		return
+	}
 	if o.provisional {
 		o.sendCancel()
 	}
@@ -250,7 +261,8 @@ func (o *Outbound) sendCancel() {
 	if !o.why.IsZero() {
 		cancel.AppendHeader(sipgo.NewHeader("Reason", o.why.String()))
 	}
-	f, log := o.flow, o.log
+	// By the newest flow: the device may have left the one that it rings on.
+	f, log := o.srv.flowOf(o.aor, o.deviceID, o.flow), o.log
 	o.srv.work.Go(func() { // the write may meet a stalled peer
 		if _, err := o.srv.txs.request(f, cancel, func(*sipgo.Response, error) {}); err != nil {
 			log.Info("CANCEL could not be sent", "err", err)
@@ -259,7 +271,7 @@ func (o *Outbound) sendCancel() {
 }
 
 // abandon gives the INVITE up: no final answer after CANCEL, or a device that
-// never gave a provisional and has come back by another flow.
+// has come back by another flow.
 func (o *Outbound) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -275,20 +287,20 @@ func (o *Outbound) abandon() {
 	}
 }
 
-// Abandon drops an INVITE that the device never answered in any way, without
-// a word on the wire: its flow is as good as dead. Should an answer come after
+// Abandon drops an INVITE without a word on the wire: its flow is dead, or as
+// good as dead. Should an answer come after
 // all the device gets the CANCEL, or ACK and BYE, that belongs to it.
 func (o *Outbound) Abandon() { o.abandon() }
 
 // stray takes a response that comes after the end of its transaction.
 func (o *Outbound) stray(res *sipgo.Response) {
-	if res.StatusCode/100 == 2 {
-		o.received(res, nil)
-		return
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
+	case o.lost && !o.final:
+		o.found(res)
+	case res.StatusCode/100 == 2:
+		o.accepted(res)
 	case !o.over:
 	case res.StatusCode >= 300:
 		o.transmitAck(newAckFor(o.invite, res))

@@ -108,6 +108,15 @@ func (p *Phone) Reconnect(ctx context.Context) error {
 	return nil
 }
 
+// Roam is Reconnect from another address, ours from then on: another network.
+// Audio that is open stays where it is.
+func (p *Phone) Roam(ctx context.Context, sockets Sockets, local string) error {
+	p.mu.Lock()
+	p.o.Sockets, p.o.Local = sockets, local
+	p.mu.Unlock()
+	return p.Reconnect(ctx)
+}
+
 // Register registers, with a new connection where there is none: a first try
 // without credentials, then with them, as an app does that has just started.
 func (p *Phone) Register(ctx context.Context) error {
