@@ -3,7 +3,7 @@
 //
 // It implements the parts of these documents that a push bridge needs:
 //
-//	RFC 3261  SIP: transactions (on sipgo's state machines), dialogs, registrar
+//	RFC 3261  SIP: transactions, dialogs, registrar
 //	RFC 3264  offer/answer: the bodies travel through, package rtp reads them
 //	RFC 3325  P-Asserted-Identity from trunks; RFC 3323 Privacy
 //	RFC 3326  Reason

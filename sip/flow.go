@@ -30,8 +30,7 @@ const maxDatagram = 65507
 
 // flow is one transport association: one TCP or TLS connection, or a UDP
 // listener and one remote address. It writes to that association and nowhere
-// else: it never dials. It implements sipgo's Connection, so that sipgo's
-// transaction machines write through it.
+// else: it never dials.
 //
 // A UDP flow is a light value, made for each datagram of a stranger; transport
 // keeps the ones that carry a registration. It never closes by itself.
@@ -56,8 +55,6 @@ type flow struct {
 	closing sync.Once
 	reached sync.Once // guards the first computation of here on a wildcard socket
 }
-
-var _ sipgo.Connection = (*flow)(nil)
 
 // id names the flow: for UDP the same for every datagram of a peer, for a
 // stream unique in this process.
@@ -114,9 +111,23 @@ func (f *flow) hear() {
 // send writes one message. It gives errFlowClosed once the flow is dead, and
 // closes a stream on any write error.
 func (f *flow) send(m sipgo.Message) error {
-	var b bytes.Buffer
-	m.StringWrite(&b)
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	m.StringWrite(b)
 	return f.write(b.Bytes())
+}
+
+// buffers are what messages are written to before they are sent.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// wireOf is a message as it is sent.
+func wireOf(m sipgo.Message) []byte {
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	m.StringWrite(b)
+	return bytes.Clone(b.Bytes())
 }
 
 func (f *flow) pong() error { return f.write([]byte("\r\n")) }
@@ -155,20 +166,6 @@ func (f *flow) close() {
 
 // String names the flow for logs and errors.
 func (f *flow) String() string { return f.proto + " " + f.peer.String() }
-
-// What follows is sipgo's Connection. Its reference count and Close are for
-// sipgo's pool, which we do not use: a transaction that ends leaves the flow be.
-
-func (f *flow) LocalAddr() net.Addr {
-	if f.udp != nil {
-		return net.UDPAddrFromAddrPort(f.local())
-	}
-	return net.TCPAddrFromAddrPort(f.local())
-}
-func (f *flow) WriteMsg(m sipgo.Message) error { return f.send(m) }
-func (f *flow) Ref(int) int                    { return 1 }
-func (f *flow) TryClose() (int, error)         { return 1, nil }
-func (f *flow) Close() error                   { return nil }
 
 // newVia builds the Via of a request that leaves by f (RFC 3261 §18.1.1): a
 // fresh branch, and rport so that the response comes back through a NAT (RFC

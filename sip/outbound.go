@@ -283,7 +283,7 @@ func (o *Outbound) abandon() {
 	o.finish(End{Kind: EndNoAnswer})
 	if o.tx != nil {
 		tx := o.tx
-		go tx.terminate() // takes the FSM's lock
+		tx.terminate()
 	}
 }
 

@@ -12,9 +12,8 @@ func (d *dialogTable) len() int {
 func (t *transactions) pendingCount() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.server) + len(t.client)
+	return len(t.server) + len(t.client) + len(t.traces.byKey)
 }
 
-// done is closed when the transaction has ended: some time after its final
-// answer, or with its flow.
-func (s *serverTx) done() <-chan struct{} { return s.fsm.Done() }
+// ended: the transaction is not in the table any more.
+func (s *serverTx) ended() bool { return s.t.find(s.key) == nil }

@@ -210,13 +210,13 @@ func (r *registrar) refuse(x *registration, no *registerRefusal) {
 	for _, h := range no.headers {
 		res.AppendHeader(h)
 	}
-	if err := r.respond(x, res); err != nil {
-		r.log.Debug("a REGISTER could not be answered", "code", no.code, "err", err)
-	}
 	if x.aor == "" {
 		// Nobody has proved who he is, so nothing is kept: a retransmission
 		// gets a challenge of its own (RFC 3261 §8.2.7).
-		x.tx.drop()
+		x.tx.leaveNoTrace()
+	}
+	if err := r.respond(x, res); err != nil {
+		r.log.Debug("a REGISTER could not be answered", "code", no.code, "err", err)
 	}
 }
 

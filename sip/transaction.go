@@ -39,12 +39,11 @@ type requestHandler interface {
 	onStrayResponse(f *flow, res *sipgo.Response)
 }
 
-// transactions is our table over sipgo's state machines (RFC 3261 §17, RFC
-// 6026). It feeds them one message at a time, in the order of the wire, which
-// sipgo's own table does not.
+// transactions is the transaction layer (RFC 3261 §17, RFC 6026). It takes one
+// message at a time, in the order of the wire.
 //
-// Lock order: serverTx.mu or clientTx.mu, then sipgo's locks, then
-// transactions.mu. Nothing is called out with transactions.mu held.
+// Lock order: serverTx.mu or clientTx.mu, then transactions.mu. Nothing is
+// called out with transactions.mu held.
 type transactions struct {
 	log      *slog.Logger
 	handler  requestHandler
@@ -56,8 +55,9 @@ type transactions struct {
 	mu     sync.Mutex // guards the following
 	shut   bool
 	server map[txKey]*serverTx
-	merged map[txKey]*serverTx // by what RFC 3261 §8.2.2.2 compares
-	client map[string]*clientTx
+	traces traces
+	merged map[txKey]txKey // to the transaction, by what RFC 3261 §8.2.2.2 compares
+	client map[txKey]*clientTx
 	byFlow map[*flow]map[pending]struct{} // streams only; UDP flows do not close
 }
 
@@ -71,8 +71,9 @@ func newTransactions(log *slog.Logger, h requestHandler) *transactions {
 		answered: func(string, int) {},
 		seeds:    txSeeds{maphash.MakeSeed(), maphash.MakeSeed()},
 		server:   map[txKey]*serverTx{},
-		merged:   map[txKey]*serverTx{},
-		client:   map[string]*clientTx{},
+		traces:   traces{byKey: map[txKey]trace{}},
+		merged:   map[txKey]txKey{},
+		client:   map[txKey]*clientTx{},
 		byFlow:   map[*flow]map[pending]struct{}{},
 	}
 }
@@ -101,7 +102,14 @@ func (t *transactions) receiveRequest(f *flow, req *sipgo.Request) {
 		t.receiveCancel(f, req)
 		return
 	}
-	s, isNew, status := t.admit(f, req)
+	key := t.seeds.server(req, req.Method)
+	if tr, ok := t.trace(key); ok {
+		if tr.again != nil {
+			tr.f.write(tr.again)
+		}
+		return
+	}
+	s, isNew, status := t.admit(f, req, key)
 	switch {
 	case status == 482:
 		t.answer(f, req, 482, "Merged Request")
@@ -111,21 +119,20 @@ func (t *transactions) receiveRequest(f *flow, req *sipgo.Request) {
 	case isNew:
 		t.dispatch(f, req, s)
 	default:
-		s.retransmitted(req)
+		s.retransmitted()
 	}
 }
 
 // admit finds the transaction of a request or begins one. A status says that
 // the request must be answered without one.
-func (t *transactions) admit(f *flow, req *sipgo.Request) (s *serverTx, isNew bool, status int) {
-	key := t.seeds.server(req, req.Method)
+func (t *transactions) admit(f *flow, req *sipgo.Request, key txKey) (s *serverTx, isNew bool, status int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s = t.server[key]; s != nil {
 		return s, false, 0
 	}
 	same := t.seeds.merge(req)
-	if other := t.merged[same]; other != nil && same != (txKey{}) && !other.challenged() {
+	if other, ok := t.merged[same]; ok && !t.challenged(other) {
 		return nil, false, 482
 	}
 	if t.shut || len(t.server)+len(t.client) >= t.limit {
@@ -134,7 +141,7 @@ func (t *transactions) admit(f *flow, req *sipgo.Request) (s *serverTx, isNew bo
 	s = newServerTx(t, f, req, key, same)
 	t.server[key] = s
 	if same != (txKey{}) {
-		t.merged[same] = s
+		t.merged[same] = key
 	}
 	t.attach(f, s)
 	return s, true, 0
@@ -157,7 +164,11 @@ func (t *transactions) dispatch(f *flow, req *sipgo.Request, s *serverTx) {
 // receiveAck: the ACK to a refusal belongs to the INVITE's transaction, the
 // one to a 2xx to the dialog (RFC 3261 §13.3.1.4, §17.2.1).
 func (t *transactions) receiveAck(f *flow, req *sipgo.Request) {
-	if s := t.find(t.seeds.server(req, sipgo.INVITE)); s != nil && s.acknowledged(req) {
+	key := t.seeds.server(req, sipgo.INVITE)
+	if s := t.find(key); s != nil && s.acknowledged() {
+		return
+	}
+	if tr, ok := t.trace(key); ok && tr.final >= 300 {
 		return
 	}
 	t.handler.onAck(f, req)
@@ -166,18 +177,24 @@ func (t *transactions) receiveAck(f *flow, req *sipgo.Request) {
 // receiveCancel answers a CANCEL (RFC 3261 §9.2). It does so without state: a
 // repeated CANCEL gets the same answer for as long as its INVITE is known.
 func (t *transactions) receiveCancel(f *flow, req *sipgo.Request) {
-	s := t.find(t.seeds.server(req, sipgo.INVITE))
-	if s == nil {
+	key := t.seeds.server(req, sipgo.INVITE)
+	s := t.find(key)
+	tr, answered := t.trace(key)
+	toTag := tr.toTag
+	switch {
+	case s != nil:
+		toTag = s.toTag
+	case !answered:
 		t.answer(f, req, 481, "Call/Transaction Does Not Exist")
 		return
 	}
 	res := sipgo.NewResponseFromRequest(req, 200, "OK", nil)
-	setToTag(res, s.toTag)
+	setToTag(res, toTag)
 	t.answered("CANCEL", 200)
 	if err := f.send(res); err != nil {
 		t.log.Debug("the answer to CANCEL could not be sent", "err", err)
 	}
-	if s.cancel() {
+	if s != nil && s.cancel() {
 		t.handler.onCancel(s, req)
 	}
 }
@@ -206,7 +223,7 @@ func (t *transactions) receiveResponse(f *flow, res *sipgo.Response) {
 	}
 	branch, _ := res.Via().Params.Get("branch")
 	t.mu.Lock()
-	c := t.client[clientKey(branch, res.CSeq().MethodName)]
+	c := t.client[t.seeds.client(branch, res.CSeq().MethodName)]
 	t.mu.Unlock()
 	if c == nil {
 		t.handler.onStrayResponse(f, res)
@@ -229,12 +246,10 @@ func (t *transactions) request(f *flow, req *sipgo.Request, on func(*sipgo.Respo
 		return nil, fmt.Errorf("%s is no request with Via and CSeq", req.Method)
 	}
 	branch, _ := via.Params.Get("branch")
-	req.SetTransport(f.transport())
-	req.SetDestination(f.remote().String())
 	if req.ContentLength() == nil {
 		req.SetBody(req.Body())
 	}
-	c := newClientTx(t, f, req, clientKey(branch, req.Method), on)
+	c := &clientTx{t: t, f: f, req: req, key: t.seeds.client(branch, req.Method), on: on}
 	if err := t.addClient(c); err != nil {
 		return nil, err
 	}
@@ -282,16 +297,23 @@ func (t *transactions) detach(f *flow, p pending) {
 func (t *transactions) removeServer(s *serverTx) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.server, s.key)
-	if t.merged[s.mergeKey] == s {
-		delete(t.merged, s.mergeKey)
+	if t.server[s.key] == s {
+		delete(t.server, s.key)
+		t.detach(s.f, s)
+	} else if t.traces.byKey[s.key].toTag == s.toTag {
+		delete(t.traces.byKey, s.key)
+	} else {
+		return
 	}
-	t.detach(s.f, s)
+	t.unmerge(s.mergeKey, s.key)
 }
 
 func (t *transactions) removeClient(c *clientTx) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.client[c.key] != c {
+		return
+	}
 	delete(t.client, c.key)
 	t.detach(c.f, c)
 }
@@ -335,14 +357,13 @@ type txKey [2]uint64
 type txSeeds [2]maphash.Seed
 
 func (s txSeeds) key(parts ...string) (k txKey) {
+	var buf [512]byte // on the stack; a longer key moves to the heap
+	b := buf[:0]
+	for _, part := range parts {
+		b = append(append(b, part...), 0)
+	}
 	for i, seed := range s {
-		var h maphash.Hash
-		h.SetSeed(seed)
-		for _, part := range parts {
-			h.WriteString(part)
-			h.WriteByte(0)
-		}
-		k[i] = h.Sum64()
+		k[i] = maphash.Bytes(seed, b)
 	}
 	return k
 }
@@ -371,8 +392,9 @@ func (s txSeeds) merge(req *sipgo.Request) txKey {
 	return s.key(string(*req.CallID()), tag, strconv.Itoa(int(req.CSeq().SeqNo)), string(req.Method))
 }
 
-func clientKey(branch string, method sipgo.RequestMethod) string {
-	return branch + "\x00" + string(method)
+// client matches responses to requests (RFC 3261 §17.1.3).
+func (s txSeeds) client(branch string, method sipgo.RequestMethod) txKey {
+	return s.key("client", branch, string(method))
 }
 
 func setToTag(res *sipgo.Response, tag string) {

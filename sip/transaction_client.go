@@ -1,11 +1,10 @@
 package sip
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	sipgo "github.com/emiago/sipgo/sip"
 )
@@ -14,135 +13,150 @@ import (
 // more than the 11 that Timer G makes in 32 s means that two ends chase each other.
 const maxReACKs = 20
 
-// clientTx is one request that we sent.
+// clientTx is one request that we sent: the state machines of RFC 3261 §17.1.1
+// and §17.1.2, with the 2xx of RFC 6026.
 type clientTx struct {
 	t   *transactions
 	f   *flow
-	req *sipgo.Request
-	key string
+	key txKey
 	on  func(*sipgo.Response, error)
 
-	final atomic.Int32          // status of the final answer; 0 before it
-	over  atomic.Bool           // nothing is reported any more
-	cause atomic.Pointer[error] // why we ended it ourselves
+	final atomic.Int32 // status of the final answer; 0 before it
+	over  atomic.Bool  // nothing is reported any more
 
-	mu     sync.Mutex // orders what the machine is fed and what on hears
-	fsm    *sipgo.ClientTx
-	repeat *sipgo.Response // a further 2xx, as the machine hands it over
-	reacks int
+	mu       sync.Mutex // guards the following, and orders what on hears
+	req      *sipgo.Request
+	wire     []byte // the request as it was sent, to send it again over UDP
+	ack      []byte // to a refusal of an INVITE
+	reacks   int
+	timer    *time.Timer   // Timers A and B, or E and F
+	interval time.Duration // Timer A or E
+	waited   time.Duration // of Timer B or F
 }
 
-func newClientTx(t *transactions, f *flow, req *sipgo.Request, key string, on func(*sipgo.Response, error)) *clientTx {
-	c := &clientTx{t: t, f: f, req: req, key: key, on: on}
-	// sipgo's log lines name Request-URIs, which may hold push tokens.
-	c.fsm = sipgo.NewClientTx(key, req, f, slog.New(slog.DiscardHandler))
-	return c
-}
-
-// begin sends the request. The lock is held meanwhile: an answer that came
-// before the machine has set its timers would have them set after it.
+// begin sends the request. The lock is held meanwhile: an answer that comes at
+// once waits for it.
 func (c *clientTx) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.fsm.OnTerminate(c.terminated)
-	c.fsm.OnRetransmission(func(res *sipgo.Response) { c.repeat = res })
-	if err := c.fsm.Init(); err != nil {
+	c.wire = wireOf(c.req)
+	if err := c.f.write(c.wire); err != nil {
 		c.over.Store(true)
 		c.t.removeClient(c)
 		return fmt.Errorf("%s to %s: %w", c.req.Method, c.f, err)
 	}
+	c.interval = timerT1
+	if c.f.reliable() {
+		c.wire, c.interval = nil, timer64T1
+	}
+	c.timer = time.AfterFunc(c.interval, c.repeat)
 	return nil
 }
 
-// receive feeds one response to the machine and reports what it lets through.
+// repeat is Timer A or E, and Timer B or F when it has been long enough.
+func (c *clientTx) repeat() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over.Load() || c.final.Load() != 0 {
+		return
+	}
+	c.waited += c.interval
+	if c.waited >= timer64T1 {
+		c.fail(errNoAnswer)
+		return
+	}
+	c.interval *= 2
+	if !c.req.IsInvite() {
+		c.interval = min(c.interval, timerT2)
+	}
+	c.interval = min(c.interval, timer64T1-c.waited)
+	c.timer.Reset(c.interval)
+	c.f.write(c.wire)
+}
+
+// receive takes one response and reports what is news.
 func (c *clientTx) receive(res *sipgo.Response) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over.Load() {
-		return
-	}
-	if c.req.IsInvite() && c.final.Load() >= 300 {
+	final := int(c.final.Load())
+	switch {
+	case c.over.Load():
+	case final >= 300:
 		c.reack(res)
-		return
+	case final != 0 && res.StatusCode/100 != 2: // an answer that came too late
+	case res.StatusCode < 200:
+		c.provisional()
+		c.on(res, nil)
+	default:
+		if final == 0 {
+			c.final.Store(int32(res.StatusCode))
+			c.completed(res)
+		}
+		c.on(res, nil)
 	}
-	passed := c.feed(res)
-	if passed == nil {
-		return
-	}
-	if passed.StatusCode >= 200 && c.final.Load() == 0 {
-		c.final.Store(int32(passed.StatusCode))
-	}
-	c.on(passed, nil)
 }
 
-// feed runs the machine. It hands a response over on a channel, with its lock
-// held, or to the hook for a repeated 2xx; here it becomes a return value.
-func (c *clientTx) feed(res *sipgo.Response) *sipgo.Response {
-	c.repeat = nil
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		c.fsm.Receive(res)
-	}()
-	var passed *sipgo.Response
-	for {
-		select {
-		case passed = <-c.fsm.Responses():
-			if passed.StatusCode >= 200 && c.final.Load() == 0 {
-				// Before the machine can end, which without a final is a failure.
-				c.final.Store(int32(passed.StatusCode))
-			}
-		case <-finished:
-			if passed == nil {
-				passed = c.repeat
-			}
-			return passed
+// provisional: an INVITE is not sent again, and only its sender ends the wait;
+// any other request is sent again every T2.
+func (c *clientTx) provisional() {
+	if c.req.IsInvite() {
+		c.timer.Stop()
+		c.wire = nil
+	} else {
+		c.interval = max(c.interval, timerT2/2)
+	}
+}
+
+// completed is the state after the final answer; on has still to hear of it.
+func (c *clientTx) completed(res *sipgo.Response) {
+	c.timer.Stop()
+	c.wire = nil
+	switch {
+	case !c.req.IsInvite(): // a repeated answer is nobody's, and dropped: Timer K is not needed
+		c.t.removeClient(c)
+		return
+	case res.StatusCode >= 300:
+		c.ack = wireOf(newAckFor(c.req, res))
+		c.f.write(c.ack)
+		if c.f.reliable() { // Timer D is 0
+			c.t.removeClient(c)
+			return
 		}
 	}
+	c.req = nil
+	c.t.retireClient(c)
 }
 
-// reack acknowledges a repeated refusal at once. sipgo's machine would sleep
-// for T2 first, with its lock held.
+// reack acknowledges a repeated refusal.
 func (c *clientTx) reack(res *sipgo.Response) {
-	if res.StatusCode < 300 || c.reacks >= maxReACKs {
-		return
+	if res.StatusCode >= 300 && c.reacks < maxReACKs {
+		c.reacks++
+		c.f.write(c.ack)
 	}
-	c.reacks++
-	c.f.send(newAckFor(c.req, res))
 }
 
 // terminate ends the transaction; on is not called any more, except for a
 // call that is under way.
 func (c *clientTx) terminate() {
 	c.over.Store(true)
-	c.fsm.Terminate()
-}
-
-func (c *clientTx) flowClosed() {
-	err := errFlowClosed
-	c.cause.Store(&err)
-	c.fsm.Terminate()
-}
-
-// terminated is called by the machine, with its lock held.
-func (c *clientTx) terminated(_ string, err error) {
 	c.t.removeClient(c)
-	if c.final.Load() != 0 || c.over.Load() {
-		return
-	}
-	if cause := c.cause.Load(); cause != nil {
-		err = *cause
-	} else if errors.Is(err, sipgo.ErrTransactionTimeout) {
-		err = errNoAnswer
-	}
-	go c.fail(fmt.Errorf("%s to %s: %w", c.req.Method, c.f, err))
 }
 
+// flowClosed is called on the goroutine of the flow.
+func (c *clientTx) flowClosed() {
+	go func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fail(errFlowClosed)
+	}()
+}
+
+// fail ends a transaction without a final answer. The caller holds c.mu.
 func (c *clientTx) fail(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.timer.Stop()
+	c.t.removeClient(c)
 	if c.final.Load() == 0 && c.over.CompareAndSwap(false, true) {
-		c.on(nil, err)
+		c.on(nil, fmt.Errorf("%s to %s: %w", c.req.Method, c.f, err))
 	}
 }
 

@@ -2,7 +2,6 @@ package sip
 
 import (
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +13,9 @@ import (
 // 3261 §17.2.1).
 const autoTrying = 200 * time.Millisecond
 
-// serverTx is one request that we answer.
+// serverTx is one request that we answer: the state machines of RFC 3261
+// §17.2.1 and §17.2.2, with the 2xx of RFC 6026. What must outlast its end is
+// kept as a trace, which is much smaller.
 type serverTx struct {
 	t        *transactions
 	f        *flow
@@ -31,17 +32,20 @@ type serverTx struct {
 
 	refused atomic.Bool // answered 401 or 407
 
-	mu        sync.Mutex // guards the following, and orders what the machine is fed
-	fsm       *sipgo.ServerTx
-	trying    *time.Timer
-	final     int // status of the final answer; 0 before it
+	mu        sync.Mutex // guards the following, and orders the answers
+	last      []byte     // the last answer, for retransmissions of the request
+	final     int        // status of the final answer; 0 before it
 	acked     bool
 	cancelled bool
 	dropped   bool
+	traceless bool
+	timer     *time.Timer   // for the 100; then Timers G and H
+	interval  time.Duration // Timer G
+	waited    time.Duration // of Timer H
 }
 
-// newServerTx is called with the table locked; begin starts the machine. Until
-// then the transaction's lock is held, so that a retransmission waits for it.
+// newServerTx is called with the table locked; begin starts it. Until then the
+// transaction's lock is held, so that a retransmission waits for it.
 func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey txKey) *serverTx {
 	s := &serverTx{t: t, f: f, req: req, key: key, mergeKey: mergeKey}
 	s.toTag, _ = req.To().Params.Get("tag")
@@ -53,29 +57,21 @@ func newServerTx(t *transactions, f *flow, req *sipgo.Request, key, mergeKey txK
 	if !s.to.Params.Has("tag") {
 		s.to.Params.Add("tag", s.toTag)
 	}
-	// sipgo's log lines name Request-URIs, which may hold push tokens.
-	s.fsm = sipgo.NewServerTx("", req, f, slog.New(slog.DiscardHandler))
 	s.mu.Lock()
 	return s
 }
 
 func (s *serverTx) begin() {
 	defer s.mu.Unlock()
-	s.fsm.OnTerminate(func(string, error) { s.t.removeServer(s) })
-	s.fsm.Init()
 	if s.req.IsInvite() {
-		// sipgo's own timer for the 100 can overtake a final answer and then be
-		// retransmitted in its place. Any message stops it; this one does
-		// nothing else, as there is no answer to repeat yet.
-		s.fsm.Receive(s.req)
-		s.trying = time.AfterFunc(autoTrying, s.try)
+		s.timer = time.AfterFunc(autoTrying, s.try)
 	}
 }
 
 func (s *serverTx) try() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.trying != nil && !s.dropped {
+	if s.last == nil && !s.dropped {
 		s.respondLocked(s.response(100, "Trying"))
 	}
 }
@@ -105,7 +101,6 @@ func (s *serverTx) response(code int, phrase string) *sipgo.Response {
 			}
 		}
 	}
-	res.SetTransport(s.f.transport())
 	return res
 }
 
@@ -152,22 +147,72 @@ func (s *serverTx) respondLocked(res *sipgo.Response) error {
 	case s.final != 0 && !again:
 		return fmt.Errorf("%d after %d: %w", res.StatusCode, s.final, errAnswered)
 	}
-	if s.trying != nil {
-		s.trying.Stop()
-		s.trying = nil
-	}
+	s.stop()
 	setToTag(res, s.toTag)
-	if res.StatusCode >= 200 {
-		if s.final == 0 {
-			s.t.answered(string(s.req.Method), res.StatusCode)
-		}
+	s.last = wireOf(res)
+	if res.StatusCode >= 200 && s.final == 0 {
 		s.final = res.StatusCode
 		s.refused.Store(res.StatusCode == 401 || res.StatusCode == 407)
+		s.t.answered(string(s.req.Method), res.StatusCode)
+		s.completed()
 	}
-	if err := s.fsm.Respond(res); err != nil {
+	if err := s.f.write(s.last); err != nil {
 		return fmt.Errorf("answer %d to %s: %w: %w", res.StatusCode, s.req.Method, errTransactionOver, err)
 	}
 	return nil
+}
+
+// completed is the state after the final answer. The caller holds s.mu.
+func (s *serverTx) completed() {
+	switch {
+	case s.traceless:
+		s.t.removeServer(s)
+	case s.req.IsInvite() && s.final >= 300:
+		s.interval = timerT1
+		if s.f.reliable() { // Timer H alone
+			s.interval = timer64T1
+		}
+		s.timer = time.AfterFunc(s.interval, s.repeat)
+	case s.req.IsInvite(): // Timer L; the 2xx is repeated by who answered
+		s.t.retire(s, nil, timer64T1)
+	case s.f.reliable(): // Timer J is 0
+		s.t.removeServer(s)
+	default:
+		s.t.retire(s, s.last, timer64T1) // Timer J
+	}
+}
+
+// repeat is Timer G, and Timer H when it has been long enough.
+func (s *serverTx) repeat() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.acked || s.dropped {
+		return
+	}
+	s.waited += s.interval
+	if s.waited >= timer64T1 {
+		s.t.removeServer(s)
+		return
+	}
+	s.interval = min(2*s.interval, timerT2)
+	s.timer.Reset(min(s.interval, timer64T1-s.waited))
+	s.f.write(s.last)
+}
+
+// stop ends the timer that runs. The caller holds s.mu.
+func (s *serverTx) stop() {
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+}
+
+// leaveNoTrace: with the final answer the request is forgotten (RFC 3261
+// §8.2.7), and a retransmission is handled as a new one.
+func (s *serverTx) leaveNoTrace() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.traceless = true
 }
 
 // drop ends the transaction. Without an answer to it yet there will be none;
@@ -175,12 +220,9 @@ func (s *serverTx) respondLocked(res *sipgo.Response) error {
 func (s *serverTx) drop() {
 	s.mu.Lock()
 	s.dropped = true
-	if s.trying != nil {
-		s.trying.Stop()
-		s.trying = nil
-	}
+	s.stop()
 	s.mu.Unlock()
-	s.fsm.Terminate()
+	s.t.removeServer(s)
 }
 
 func (s *serverTx) flowClosed() { s.drop() }
@@ -189,15 +231,18 @@ func (s *serverTx) flowClosed() { s.drop() }
 // agents that do not count CSeq up for it.
 func (s *serverTx) challenged() bool { return s.refused.Load() }
 
-// retransmitted repeats the last answer, if there is one.
-func (s *serverTx) retransmitted(req *sipgo.Request) {
+// retransmitted repeats the last answer, if there is one. A 2xx to an INVITE is
+// repeated by who gave it (RFC 6026 §7.1).
+func (s *serverTx) retransmitted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fsm.Receive(req)
+	if s.last != nil && !s.acked && !(s.req.IsInvite() && s.final/100 == 2) {
+		s.f.write(s.last)
+	}
 }
 
 // acknowledged takes the ACK to a refusal; false if the answer was another.
-func (s *serverTx) acknowledged(ack *sipgo.Request) bool {
+func (s *serverTx) acknowledged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.final < 300 {
@@ -207,11 +252,11 @@ func (s *serverTx) acknowledged(ack *sipgo.Request) bool {
 		return true
 	}
 	s.acked = true
-	s.fsm.Receive(ack)
-	// The machine passes the ACK on by a goroutine that would wait for Timer I.
-	select {
-	case <-s.fsm.Acks():
-	case <-s.fsm.Done():
+	s.stop()
+	if s.f.reliable() { // Timer I is 0
+		s.t.removeServer(s)
+	} else {
+		s.t.retire(s, nil, timerT4)
 	}
 	return true
 }

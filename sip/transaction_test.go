@@ -372,9 +372,7 @@ func TestClosedFlowEndsItsTransactions(t *testing.T) {
 		if got := r.String(); strings.Count(got, errFlowClosed.Error()) != 1 {
 			t.Errorf("heard %s", got)
 		}
-		select {
-		case <-server.done():
-		default:
+		if !server.ended() {
 			t.Error("the server transaction lives on")
 		}
 		if err := server.respond(sipgo.NewResponseFromRequest(server.request(), 180, "Ringing", nil)); err == nil {
