@@ -282,8 +282,7 @@ func (o *Outbound) abandon() {
 	o.stopGiveUp()
 	o.finish(End{Kind: EndNoAnswer})
 	if o.tx != nil {
-		tx := o.tx
-		tx.terminate()
+		o.tx.terminate()
 	}
 }
 
