@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "write the ladders instead of comparing 
 const (
 	bridgeIP, bridgeSIP = "192.0.2.1", "192.0.2.1:5060"
 	bridgeTLS           = "192.0.2.1:5061"
+	bridgeWSS           = "192.0.2.1:8443"
 	trunkIP             = "192.0.2.2"
 	pushIP              = "192.0.2.3"
 	trunkDelay          = 5 * time.Millisecond
@@ -50,7 +51,7 @@ type setup struct {
 	state     string       // directory of the database; "": in memory
 	log       slog.Handler // nil: the test's output
 	tcpTrunk  bool
-	tls       *tls.Config // of a further listener; nil: none
+	tls       *tls.Config // of further listeners; nil: none
 }
 
 // world is a bridge with all its real parts on an in-memory network, a push
@@ -214,7 +215,7 @@ func (w *world) start() {
 	sc := sip.DefaultConfig()
 	sc.Listen = []string{"udp://" + bridgeSIP, "tcp://" + bridgeSIP}
 	if w.tls != nil {
-		sc.Listen = append(sc.Listen, "tls://"+bridgeTLS)
+		sc.Listen = append(sc.Listen, "tls://"+bridgeTLS, "wss://"+bridgeWSS)
 	}
 	w.sip, err = sip.New(sc, []sip.TrunkConfig{w.setup.trunk}, sip.Options{Log: log, Registerer: w.metrics, Network: host,
 		Location: w.location, Accounts: accounts, Push: w.sender,

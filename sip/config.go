@@ -9,7 +9,7 @@ import (
 
 // Config is the `sip:` section of the configuration.
 type Config struct {
-	// Listen holds udp://, tcp:// and tls:// addresses; see ParseListen.
+	// Listen holds udp://, tcp://, tls://, ws:// and wss:// addresses; see ParseListen.
 	Listen []string `yaml:"listen"`
 	// ExternalAddress goes into Via and Contact behind NAT: an IP or a host
 	// name, without port. Empty: the address of the socket.
@@ -18,14 +18,17 @@ type Config struct {
 	Domains   []string `yaml:"domains"`
 	UserAgent string   `yaml:"user_agent"`
 
-	TLS          TLSConfig          `yaml:"tls"`
+	TLS TLSConfig `yaml:"tls"`
+	// Origins are the web origins whose pages may connect to ws:// and wss://
+	// ("https://app.example.com"), besides pages from the host they connect to.
+	Origins      []string           `yaml:"origins"`
 	Auth         AuthConfig         `yaml:"auth"`
 	Registration RegistrationConfig `yaml:"registration"`
 	Limits       LimitsConfig       `yaml:"limits"`
 }
 
 // TLSConfig names PEM files. ClientCA, when set, makes client certificates
-// mandatory on tls:// listeners.
+// mandatory on tls:// and wss:// listeners.
 type TLSConfig struct {
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
@@ -94,6 +97,7 @@ func (c Config) Validate(report func(path, problem string)) {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		report("tls", "certificate and key belong together: set both files, or none")
 	}
+	c.validateOrigins(report)
 	c.Auth.validate(report)
 	c.Registration.validate(report)
 	c.Limits.validate(report)
@@ -116,7 +120,7 @@ func (c Config) validateListen(report func(path, problem string)) {
 			report(path, fmt.Sprintf("%s is listed twice: remove one", key))
 		}
 		seen[key] = true
-		if network == "tls" && c.TLS.Certificate == "" {
+		if secure(network) && c.TLS.Certificate == "" {
 			report(path, "needs a certificate: set sip.tls.certificate and sip.tls.key")
 		}
 	}
@@ -182,20 +186,17 @@ func (l LimitsConfig) validate(report func(path, problem string)) {
 }
 
 // ParseListen splits a listen URL such as "tls://[::1]:5061" into the network
-// ("udp", "tcp" or "tls") and the host:port that net.Listen takes. A missing
-// port becomes 5060, or 5061 for tls; port 0 lets the system choose.
+// ("udp", "tcp", "tls", "ws" or "wss") and the host:port that net.Listen takes.
+// A missing port becomes 5060, 5061 for tls, 80 for ws and 443 for wss (RFC 7118
+// §5.3); port 0 lets the system choose.
 func ParseListen(s string) (network, addr string, err error) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
 		return "", "", fmt.Errorf("%q has no scheme: write it as udp://0.0.0.0:5060", s)
 	}
-	port := "5060"
-	switch scheme {
-	case "udp", "tcp":
-	case "tls":
-		port = "5061"
-	default:
-		return "", "", fmt.Errorf("scheme %q is not one we listen on: use udp://, tcp:// or tls://", scheme)
+	port, known := map[string]string{"udp": "5060", "tcp": "5060", "tls": "5061", "ws": "80", "wss": "443"}[scheme]
+	if !known {
+		return "", "", fmt.Errorf("scheme %q is not one we listen on: use udp://, tcp://, tls://, ws:// or wss://", scheme)
 	}
 	addr, err = hostPort(rest, port)
 	if err != nil {

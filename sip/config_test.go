@@ -32,7 +32,7 @@ func TestConfigDefaultIsValid(t *testing.T) {
 func TestConfigFaults(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"listen":                                func(c *Config) { c.Listen = nil },
-		"listen[0] listen[1] listen[2]":         func(c *Config) { c.Listen = []string{"ws://0.0.0.0", "0.0.0.0:5060", "udp://0.0.0.0:70000"} },
+		"listen[0] listen[1] listen[2]":         func(c *Config) { c.Listen = []string{"sctp://0.0.0.0", "0.0.0.0:5060", "udp://0.0.0.0:70000"} },
 		"listen[1]":                             func(c *Config) { c.Listen = []string{"udp://0.0.0.0", "udp://0.0.0.0:5060"} },
 		"listen[0]":                             func(c *Config) { c.Listen = []string{"tls://0.0.0.0:5061"} },
 		"listen[0] ":                            func(c *Config) { c.Listen = []string{"udp://::1:5060"} },

@@ -10,6 +10,7 @@
 //	RFC 3581  symmetric response routing (rport)
 //	RFC 5626  flows: a request to a device leaves by the connection of its REGISTER
 //	RFC 6026  2xx handling in INVITE transactions
+//	RFC 7118  SIP over WebSocket, with an Origin check (RFC 6455)
 //	RFC 7616, RFC 8760  digest authentication with SHA-256 and MD5
 //	RFC 8599  push: pn-provider, pn-param, pn-prid, Feature-Caps, 555
 //

@@ -28,14 +28,14 @@ const writeTimeout = 5 * time.Second
 // maxDatagram is the largest UDP payload over IPv4: 65535 less 28 bytes of headers.
 const maxDatagram = 65507
 
-// flow is one transport association: one TCP or TLS connection, or a UDP
+// flow is one transport association: one connection (TCP, TLS, WebSocket), or a UDP
 // listener and one remote address. It writes to that association and nowhere
 // else: it never dials.
 //
 // A UDP flow is a light value, made for each datagram of a stranger; transport
 // keeps the ones that carry a registration. It never closes by itself.
 type flow struct {
-	proto string // "UDP", "TCP", "TLS"
+	proto string // "UDP", "TCP", "TLS", "WS", "WSS"
 	peer  netip.AddrPort
 	here  netip.AddrPort
 
@@ -65,7 +65,7 @@ func (f *flow) id() string {
 	return f.ident
 }
 
-// transport is "UDP", "TCP" or "TLS", as it stands in Via.
+// transport is "UDP", "TCP", "TLS", "WS" or "WSS", as it stands in Via.
 func (f *flow) transport() string { return f.proto }
 
 func (f *flow) reliable() bool { return f.udp == nil }

@@ -106,7 +106,7 @@ func FuzzStream(f *testing.F) {
 			}
 			fl := tr.newStream(&fuzzConn{data: data, chunk: chunk}, "TCP")
 			r := &streamReader{t: tr, f: fl}
-			r.buf = bufio.NewReaderSize(timedConn{r}, 4096)
+			r.buf = bufio.NewReaderSize(timedConn{r, r.f.conn}, 4096)
 			if err := r.run(); err == nil {
 				t.Error("the reader ended without an error")
 			}

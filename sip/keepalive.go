@@ -85,9 +85,12 @@ func (f *flow) ping(ctx context.Context) error {
 	if f.udp != nil {
 		return f.write(doubleCRLF())
 	}
+	if ws, ok := f.conn.(*wsConn); ok {
+		return ws.ping(ctx)
+	}
 	p := f.heart()
 	heard := p.next()
-	if err := f.writePing(); err != nil {
+	if err := f.write(doubleCRLF()); err != nil {
 		return err
 	}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -111,8 +114,6 @@ func (f *flow) ping(ctx context.Context) error {
 }
 
 func doubleCRLF() []byte { return []byte("\r\n\r\n") }
-
-func (f *flow) writePing() error { return f.write(doubleCRLF()) }
 
 // unacknowledged is how many bytes that we wrote the peer's system has not
 // acknowledged yet; known is false where that can't be told.

@@ -150,8 +150,12 @@ func (s *Server) addContact(res *sipgo.Response, f *flow) { res.AppendHeader(s.c
 
 func (s *Server) ownURI(user string, f *flow) sipgo.Uri {
 	params := sipgo.NewParams()
-	if f.transport() != "UDP" {
-		params.Add("transport", strings.ToLower(f.transport()))
+	switch proto := f.transport(); proto {
+	case "UDP":
+	case "WSS":
+		params.Add("transport", "ws") // the one value for both (RFC 7118 §5.2)
+	default:
+		params.Add("transport", strings.ToLower(proto))
 	}
 	return sipgo.Uri{Scheme: "sip", User: user, Host: s.hostFor(f), Port: int(f.local().Port()), UriParams: params}
 }

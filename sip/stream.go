@@ -11,29 +11,29 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
-// tlsListener is a plain listener with the TLS configuration of the
-// connections it accepts. The handshake is not made in Accept: one silent
-// client would hold up everyone else.
-type tlsListener struct {
+// streamListener is a plain listener, and what is spoken on the connections it
+// accepts. No handshake is made in Accept: one silent client would hold up
+// everyone else.
+type streamListener struct {
 	net.Listener
-	config *tls.Config
+	scheme string // "tcp", "tls", "ws" or "wss"
 }
 
-func (t *transport) listenStream(ctx context.Context, addr string, config *tls.Config) error {
-	scheme := "tcp"
-	if config != nil {
-		scheme = "tls"
-	}
-	l, err := t.network.Listen(ctx, family("tcp", addr), addr)
+// secure holds for the schemes that begin with a TLS handshake.
+func secure(scheme string) bool { return scheme == "tls" || scheme == "wss" }
+
+func (t *transport) listenStream(ctx context.Context, scheme, addr string) error {
+	plain, err := t.network.Listen(ctx, family("tcp", addr), addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s://%s: %w", scheme, addr, err)
 	}
-	if config != nil {
-		l = &tlsListener{l, config}
-	}
+	l := &streamListener{plain, scheme}
 	t.mu.Lock()
 	shut := t.shut
 	if !shut {
@@ -44,11 +44,11 @@ func (t *transport) listenStream(ctx context.Context, addr string, config *tls.C
 		l.Close()
 		return net.ErrClosed
 	}
-	t.running.Go(func() { t.accept(l, config) })
+	t.running.Go(func() { t.accept(l) })
 	return nil
 }
 
-func (t *transport) accept(l net.Listener, config *tls.Config) {
+func (t *transport) accept(l *streamListener) {
 	wait := time.Duration(0)
 	for {
 		conn, err := l.Accept()
@@ -66,12 +66,12 @@ func (t *transport) accept(l net.Listener, config *tls.Config) {
 			continue
 		}
 		wait = 0
-		t.admit(conn, config)
+		t.admit(conn, l.scheme)
 	}
 }
 
 // admit starts a reader for an accepted connection within the limits.
-func (t *transport) admit(conn net.Conn, config *tls.Config) {
+func (t *transport) admit(conn net.Conn, scheme string) {
 	ip := addrPort(conn.RemoteAddr()).Addr()
 	if reason := t.reserve(ip); reason != "" {
 		t.rejected(reason)
@@ -81,13 +81,16 @@ func (t *transport) admit(conn net.Conn, config *tls.Config) {
 	first := time.Now().Add(t.cfg.Limits.FirstMessage)
 	t.running.Go(func() {
 		defer t.release(ip)
-		proto := "TCP"
-		if config != nil {
-			secure, err := t.handshake(conn, config, first)
-			if err != nil {
+		if secure(scheme) {
+			var err error
+			if conn, err = t.handshake(conn, t.tls, first); err != nil {
 				return
 			}
-			conn, proto = secure, "TLS"
+		}
+		proto := strings.ToUpper(scheme)
+		if strings.HasPrefix(scheme, "ws") {
+			t.serveWebSocket(conn, proto, first)
+			return
 		}
 		f := t.newStream(conn, proto)
 		if !t.addStream(f) {
@@ -100,23 +103,16 @@ func (t *transport) admit(conn net.Conn, config *tls.Config) {
 
 func (t *transport) handshake(conn net.Conn, config *tls.Config, until time.Time) (net.Conn, error) {
 	// The context also ends the handshake when the transport closes.
-	ctx, cancel := context.WithDeadline(context.Background(), until)
+	ctx, cancel := context.WithDeadline(t.quit, until)
 	defer cancel()
-	go func() {
-		select {
-		case <-t.quit:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	secure := tls.Server(conn, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	secured := tls.Server(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
 		t.rejected(rejectedHandshake)
 		t.log.Debug("TLS handshake failed", "remote", conn.RemoteAddr().String(), "err", err)
 		conn.Close()
 		return nil, err
 	}
-	return secure, nil
+	return secured, nil
 }
 
 // reserve counts a connection in, or says which limit forbids it.
@@ -144,10 +140,7 @@ func (t *transport) release(ip netip.Addr) {
 }
 
 func (t *transport) newStream(conn net.Conn, proto string) *flow {
-	prefix := "tcp/"
-	if proto == "TLS" {
-		prefix = "tls/"
-	}
+	prefix := strings.ToLower(proto) + "/"
 	return &flow{
 		proto: proto, conn: conn,
 		peer:  addrPort(conn.RemoteAddr()),
@@ -171,8 +164,13 @@ func (t *transport) addStream(f *flow) bool {
 // come; the zero time for connections that we opened.
 func (t *transport) serve(f *flow, first time.Time) {
 	r := &streamReader{t: t, f: f, first: first}
-	r.buf = bufio.NewReaderSize(timedConn{r}, 4096)
-	err := r.run()
+	r.buf = bufio.NewReaderSize(timedConn{r, f.conn}, 4096)
+	t.finish(r, r.run())
+}
+
+// finish takes leave of a stream that has been read to its end.
+func (t *transport) finish(r *streamReader, err error) {
+	f := r.f
 	f.close()
 	t.mu.Lock()
 	delete(t.streams, f.id())
@@ -189,22 +187,26 @@ type streamReader struct {
 	t     *transport
 	f     *flow
 	buf   *bufio.Reader
+	ws    *wsConn   // in place of buf
 	first time.Time // deadline for the first message; zero once it has come
 }
 
 // timedConn reads under the deadline of the moment: the first message has a
 // fixed one, which slow bytes do not move; later any byte counts as life.
-type timedConn struct{ r *streamReader }
+type timedConn struct {
+	r    *streamReader
+	conn net.Conn
+}
 
 func (c timedConn) Read(b []byte) (int, error) {
 	deadline := c.r.first
 	if deadline.IsZero() && !c.r.f.dialed {
 		deadline = time.Now().Add(c.r.t.cfg.Limits.Idle)
 	}
-	if err := c.r.f.conn.SetReadDeadline(deadline); err != nil {
+	if err := c.conn.SetReadDeadline(deadline); err != nil {
 		return 0, err
 	}
-	n, err := c.r.f.conn.Read(b)
+	n, err := c.conn.Read(b)
 	if n > 0 {
 		c.r.f.hear()
 	}
@@ -321,7 +323,7 @@ func endsLine(b []byte) bool {
 // ordinary one.
 func (r *streamReader) complaint(err error) string {
 	switch {
-	case errors.Is(err, errHeadTooBig):
+	case errors.Is(err, errHeadTooBig), errors.Is(err, websocket.ErrMessageTooBig):
 		return rejectedTooLarge
 	case errors.Is(err, errNotSIP):
 		return rejectedMalformed

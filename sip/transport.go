@@ -28,6 +28,7 @@ const (
 	rejectedSilent       = "no_first_message"       // limits.first_message
 	rejectedTooLarge     = "message_too_large"      // limits.message_size, limits.header_size
 	rejectedHandshake    = "tls_handshake"          // failed, or took too long
+	rejectedUpgrade      = "websocket_handshake"    // failed, or took too long; a foreign Origin
 	rejectedTransactions = "transactions_exhausted" // our own bound on pending transactions
 )
 
@@ -41,16 +42,18 @@ type transport struct {
 	closed   func(*flow)
 	rejected func(reason string)
 	cfg      Config
-	tls      *tls.Config // of tls:// listeners
+	tls      *tls.Config // of tls:// and wss:// listeners
+	origins  hostCache   // whose pages were refused
 
 	running sync.WaitGroup
-	quit    chan struct{} // closed by close
+	quit    context.Context // ended by close
+	stop    context.CancelFunc
 	serial  atomic.Uint64 // numbers streams
 
 	mu        sync.Mutex // guards the following
 	shut      bool
 	udp       []*udpListener
-	listeners []net.Listener
+	listeners []*streamListener
 	streams   map[string]*flow
 	perIP     map[netip.Addr]int
 	accepted  int
@@ -63,12 +66,12 @@ func newTransport(cfg Config, o Options, receive func(*flow, sipgo.Message),
 	closed func(*flow), rejected func(reason string)) (*transport, error) {
 	t := &transport{
 		network: o.Network, log: o.Log, receive: receive, closed: closed, rejected: rejected, cfg: cfg,
-		quit:    make(chan struct{}),
 		streams: map[string]*flow{},
 		perIP:   map[netip.Addr]int{},
 	}
+	t.quit, t.stop = context.WithCancel(context.Background())
 	for _, s := range cfg.Listen {
-		if network, _, _ := ParseListen(s); network != "tls" || t.tls != nil {
+		if network, _, _ := ParseListen(s); !secure(network) || t.tls != nil {
 			continue
 		}
 		load := o.TLS
@@ -99,13 +102,10 @@ func (t *transport) listen(ctx context.Context) error {
 }
 
 func (t *transport) listenOne(ctx context.Context, network, addr string) error {
-	switch network {
-	case "udp":
+	if network == "udp" {
 		return t.listenUDP(ctx, addr)
-	case "tls":
-		return t.listenStream(ctx, addr, t.tls)
 	}
-	return t.listenStream(ctx, addr, nil)
+	return t.listenStream(ctx, network, addr)
 }
 
 // family narrows a network to IPv4 for an IPv4 address: Go would open 0.0.0.0
@@ -127,11 +127,7 @@ func (t *transport) addresses() []string {
 		out = append(out, "udp://"+l.here.String())
 	}
 	for _, l := range t.listeners {
-		scheme := "tcp"
-		if _, ok := l.(*tlsListener); ok {
-			scheme = "tls"
-		}
-		out = append(out, scheme+"://"+addrPort(l.Addr()).String())
+		out = append(out, l.scheme+"://"+addrPort(l.Addr()).String())
 	}
 	return out
 }
@@ -248,10 +244,8 @@ func (t *transport) streamTo(proto string, remote netip.AddrPort) *flow {
 // for every stream when it returns.
 func (t *transport) close() {
 	t.mu.Lock()
-	if !t.shut {
-		t.shut = true
-		close(t.quit)
-	}
+	t.shut = true
+	t.stop()
 	for _, l := range t.udp {
 		l.conn.Close()
 	}
@@ -267,12 +261,7 @@ func (t *transport) close() {
 }
 
 func (t *transport) isClosed() bool {
-	select {
-	case <-t.quit:
-		return true
-	default:
-		return false
-	}
+	return t.quit.Err() != nil
 }
 
 // pause waits, or less if the transport closes.
@@ -281,7 +270,7 @@ func (t *transport) pause(d time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-t.quit:
+	case <-t.quit.Done():
 	}
 }
 

@@ -229,7 +229,7 @@ func (a *agent) respond(s *served, code int, sdp []byte, extra ...Field) *Messag
 }
 
 func (a *agent) contact() string {
-	return fmt.Sprintf("<sip:%s@%s;transport=%s>", a.user, a.link.here, a.link.proto)
+	return fmt.Sprintf("<sip:%s@%s;transport=%s>", a.user, a.link.sentBy(), a.link.param())
 }
 
 // Exchange is a request of ours and all that came back.

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+
+	"github.com/coder/websocket"
 )
 
 // Sockets is where a peer's sockets come from: a Host of the in-memory Network,
@@ -20,13 +22,16 @@ type Sockets interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// link is a peer's association with the bridge: a UDP socket, or a connection.
+// link is a peer's association with the bridge: a UDP socket, a connection, or a
+// WebSocket.
 type link struct {
-	proto  string // "udp", "tcp", "tls"
+	proto  string // "udp", "tcp", "tls", "ws", "wss"
 	here   netip.AddrPort
+	name   string // what we call ourselves in place of here; "" is here
 	packet net.PacketConn
 	bridge net.Addr // where datagrams go
 	stream net.Conn
+	web    *websocket.Conn
 	dead   chan struct{}
 	once   sync.Once
 }
@@ -55,8 +60,10 @@ func openLink(ctx context.Context, s Sockets, proto, local, bridge string, confi
 		if l.stream, err = s.DialContext(ctx, "tcp", bridge); err != nil {
 			return nil, err
 		}
+	case "ws", "wss":
+		return l, l.openWebSocket(ctx, s, bridge, config)
 	default:
-		return nil, fmt.Errorf("no transport %q: use udp, tcp or tls", proto)
+		return nil, fmt.Errorf("no transport %q: use udp, tcp, tls, ws or wss", proto)
 	}
 	if l.here, err = netip.ParseAddrPort(l.stream.LocalAddr().String()); err != nil {
 		return nil, errors.Join(err, l.stream.Close())
@@ -78,9 +85,12 @@ func (l *link) send(b []byte) error {
 		return errLinkDead
 	}
 	var err error
-	if l.datagrams() {
+	switch {
+	case l.datagrams():
 		_, err = l.packet.WriteTo(b, l.bridge)
-	} else {
+	case l.web != nil:
+		err = l.web.Write(context.Background(), websocket.MessageText, b)
+	default:
 		_, err = l.stream.Write(b)
 	}
 	return err
@@ -90,6 +100,9 @@ func (l *link) send(b []byte) error {
 // is no SIP message ends a stream and is passed over in datagrams.
 func (l *link) read(take func(*Message)) error {
 	defer l.close()
+	if l.web != nil {
+		return l.readWebSocket(take)
+	}
 	if !l.datagrams() {
 		r := bufio.NewReader(l.stream)
 		for {
@@ -115,11 +128,14 @@ func (l *link) read(take func(*Message)) error {
 func (l *link) close() {
 	l.once.Do(func() {
 		close(l.dead)
-		if l.datagrams() {
+		switch {
+		case l.datagrams():
 			l.packet.Close()
-			return
+		case l.web != nil:
+			l.web.CloseNow()
+		default:
+			l.stream.Close()
 		}
-		l.stream.Close()
 	})
 }
 
@@ -132,7 +148,24 @@ func (l *link) isDead() bool {
 	}
 }
 
+// sentBy is where we say that we are.
+func (l *link) sentBy() string {
+	if l.name != "" {
+		return l.name
+	}
+	return l.here.String()
+}
+
+// param is the transport parameter of a URI of ours; a secure WebSocket has none
+// of its own (RFC 7118 §5.2).
+func (l *link) param() string {
+	if l.proto == "wss" {
+		return "ws"
+	}
+	return l.proto
+}
+
 // via is the Via of a request that leaves by l.
 func (l *link) via() string {
-	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK-%s;rport", strings.ToUpper(l.proto), l.here, token())
+	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK-%s;rport", strings.ToUpper(l.proto), l.sentBy(), token())
 }

@@ -12,7 +12,7 @@ import (
 type PhoneOptions struct {
 	Name    string  // column in the ladder; "" is "phone"
 	Sockets Sockets // where the sockets come from
-	// Transport is "tcp" (default), "udp" or "tls". Local is our IP; Bridge is
+	// Transport is "tcp" (default), "udp", "tls", "ws" or "wss". Local is our IP; Bridge is
 	// the bridge's "IP:port".
 	Transport, Local, Bridge string
 	TLS                      *tls.Config
@@ -184,9 +184,9 @@ func (p *Phone) registration(expires int, credentials bool) *Message {
 }
 
 func (p *Phone) registeredContact() string {
-	c := "<sip:" + p.o.User + "@invalid;transport=" + p.o.Transport
+	c := "<sip:" + p.o.User + "@invalid"
 	if p.link != nil {
-		c = fmt.Sprintf("<sip:%s@%s;transport=%s", p.o.User, p.link.here, p.o.Transport)
+		c = fmt.Sprintf("<sip:%s@%s;transport=%s", p.o.User, p.link.sentBy(), p.link.param())
 	}
 	if p.o.Provider != "" {
 		c += fmt.Sprintf(";pn-provider=%s;pn-param=%s;pn-prid=%s", p.o.Provider, p.o.Param, p.o.PRID)
