@@ -63,7 +63,7 @@ func newCall(b *Bridge, in *sip.Inbound) *Call {
 	if d := in.Dialled(); len(d) > 0 {
 		to = d[0]
 	}
-	c.rec = &record{r: Record{Call: c.id, Trunk: in.Trunk().Name(), From: in.Caller().Handle, FromName: in.Caller().Name, To: to, Start: c.started}}
+	c.rec = newRecord(c.id, in, to, c.started)
 	c.rec.step("INVITE", "", in.CallID())
 	return c
 }
@@ -367,7 +367,7 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 	now := time.Now()
 	c.rec.step("over", "", e.Name)
 	c.rec.update(func(r *Record) {
-		r.State, r.End, r.Ending, r.Verdict = "over", now, e.Name, e.Verdict
+		r.State, r.End, r.Ending, r.Q850, r.Verdict = "over", now, e.Name, e.q850(), e.Verdict
 		if r.Answer.IsZero() {
 			r.Code = refusal.Code
 		} else {

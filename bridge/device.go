@@ -191,15 +191,17 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 	d.heard, d.finished, d.out = true, true, nil
 	switch {
 	case p.Code >= 600:
-		e := EndDeclined.with(p.Reason, sip.Reason{})
+		e := EndDeclined.refusedBy(p)
 		if p.Code == 600 {
-			e.Name, e.Code = EndBusy.Name, 600
+			e = EndBusyEverywhere.refusedBy(p)
 		}
 		return c.over(e)
 	case p.Code == 486:
-		c.refused = EndBusy.with(p.Reason, sip.Reason{})
+		c.refused = EndBusy.refusedBy(p)
 	case (p.Code == 415 || p.Code == 488) && c.refused.Name != EndBusy.Name:
-		c.refused = EndNoCodec
+		c.refused = EndNoCodec.refusedBy(p)
+	case c.refused.Name == EndFailed.Name:
+		c.refused = EndFailed.refusedBy(p)
 	}
 	return state{}
 }

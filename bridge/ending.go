@@ -9,17 +9,18 @@ type Ending struct {
 	Code    int        // final status to the trunk while the call is unanswered
 	Trunk   sip.Reason // Reason towards the trunk
 	Device  sip.Reason // Reason towards the devices
+	Q850    int        // cause in the CDR, where Trunk and Device have none
 	Missed  bool       // nobody could be reached: the fallback applies
 	Verdict string     // one line for the administrator
 }
 
 func q850(cause int, text string) sip.Reason {
-	return sip.Reason{Protocol: "Q.850", Cause: cause, Text: text}
+	return sip.Reason{Protocol: "Q.850", Cause: cause, Text: text}.Both()
 }
 
 // Endings of an unanswered call.
 var (
-	EndCancelled     = &Ending{Name: "cancelled", Code: 487, Verdict: "the caller hung up before anybody answered"}
+	EndCancelled     = &Ending{Name: "cancelled", Code: 487, Q850: 16, Verdict: "the caller hung up before anybody answered"}
 	EndBusy          = &Ending{Name: "busy", Code: 486, Trunk: q850(17, "User busy"), Missed: true, Verdict: "the callee is busy"}
 	EndDeclined      = &Ending{Name: "declined", Code: 603, Trunk: q850(21, "Call rejected"), Device: sip.Declined(), Verdict: "the callee declined"}
 	EndNoAnswer      = &Ending{Name: "no_answer", Code: 480, Trunk: q850(19, "No answer"), Missed: true, Verdict: "a device rang, nobody answered"}
@@ -32,16 +33,19 @@ var (
 	EndNoPorts       = &Ending{Name: "no_ports", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "media.ports is exhausted: widen the range"}
 	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
 	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
-	EndCallerLost    = &Ending{Name: "caller_lost", Code: 480, Verdict: "the trunk's connection died before the answer"}
+	EndCallerLost    = &Ending{Name: "caller_lost", Code: 480, Q850: 41, Verdict: "the trunk's connection died before the answer"}
 	EndNoPrack       = &Ending{Name: "no_prack", Code: 504, Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our reliable 180 (PRACK, RFC 3262)"}
 	EndShutdown      = &Ending{Name: "shutdown", Code: 503, Trunk: q850(41, "Temporary failure"), Device: q850(41, "Temporary failure"), Verdict: "the bridge was stopped"}
 	EndInternal      = &Ending{Name: "internal", Code: 500, Trunk: q850(41, "Temporary failure"), Verdict: "a defect of the bridge; see the log"}
 )
 
+// EndBusyEverywhere is EndBusy from a device that speaks for all (600).
+var EndBusyEverywhere = &Ending{Name: "busy", Code: 600, Trunk: q850(17, "User busy"), Device: sip.Declined(), Verdict: "the callee is busy"}
+
 // Endings of an answered call.
 var (
-	EndCallerHungUp = &Ending{Name: "caller_hung_up", Verdict: "answered; the caller hung up"}
-	EndCalleeHungUp = &Ending{Name: "callee_hung_up", Verdict: "answered; the callee hung up"}
+	EndCallerHungUp = &Ending{Name: "caller_hung_up", Q850: 16, Verdict: "answered; the caller hung up"}
+	EndCalleeHungUp = &Ending{Name: "callee_hung_up", Q850: 16, Verdict: "answered; the callee hung up"}
 	EndNoAck        = &Ending{Name: "no_ack", Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our 200"}
 	EndMediaTimeout = &Ending{Name: "media_timeout", Trunk: q850(41, "No media"), Device: q850(41, "No media"), Verdict: "no audio came from either side"}
 	EndTooLong      = &Ending{Name: "max_duration", Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "calls.max_duration was reached"}
@@ -51,22 +55,46 @@ var (
 // Error makes an ending the cause of a call's cancellation.
 func (e *Ending) Error() string { return e.Verdict }
 
-// with passes on the reason the far end gave.
+// with passes on the reason the far end gave, in both protocols: one side may
+// know SIP causes only, the other Q.850 ones only.
 func (e *Ending) with(trunk, device sip.Reason) *Ending {
 	passed := *e
 	if !trunk.IsZero() {
-		passed.Trunk = trunk
+		passed.Trunk = trunk.Both()
 	}
 	if !device.IsZero() {
-		passed.Device = device
+		passed.Device = device.Both()
 	}
 	return &passed
+}
+
+// refusedBy passes on the Q.850 cause of a device's refusal: as the device gave
+// it, or as its status means it where the ending says nothing better.
+func (e *Ending) refusedBy(p sip.Progress) *Ending {
+	reason := p.Reason
+	if reason.Q850() == 0 && e.Name == EndFailed.Name && p.Code >= 400 {
+		reason = sip.StatusReason(p.Code)
+	}
+	if reason.Q850() == 0 {
+		return e
+	}
+	return e.with(reason, sip.Reason{})
+}
+
+// q850 is the cause for the CDR: what the trunk was told, or told us.
+func (e *Ending) q850() int {
+	for _, cause := range []int{e.Trunk.Q850(), e.Device.Q850()} {
+		if cause != 0 {
+			return cause
+		}
+	}
+	return e.Q850
 }
 
 // refusal is the final answer to the trunk. A call that reached nobody goes to
 // the fallback: a status in place of ours, or 302 to a URI (RFC 3261 §21.3.3).
 func (e *Ending) refusal(fallback string) *sip.Refused {
-	r := &sip.Refused{Code: e.Code, Reason: e.Trunk}
+	r := &sip.Refused{Code: e.Code, Reason: e.Trunk.ForResponse()}
 	if !e.Missed {
 		return r
 	}

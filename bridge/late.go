@@ -38,9 +38,10 @@ func (c *Call) buryRest(why sip.Reason) {
 
 func (c *Call) tombstone(d *device, why sip.Reason) location.Tombstone {
 	caller := c.in.Caller()
+	cause, text := sipCause(why)
 	return location.Tombstone{
 		CallUUID: c.id, AOR: d.AOR, DeviceID: d.ID, CallID: d.callID,
-		Cause: sipCause(why), CauseText: why.Text,
+		Cause: cause, CauseText: text,
 		From: caller.Handle, FromName: caller.Name, To: c.ext.Name,
 		Expires: time.Now().Add(c.bridge.cfg.LateWindow),
 	}
@@ -100,12 +101,15 @@ func (b *Bridge) catchUp(d *device, since time.Time) {
 	}
 }
 
-// sipCause: a tombstone keeps SIP causes only; other reasons are not for the phone.
-func sipCause(r sip.Reason) int {
-	if r.Protocol == "SIP" {
-		return r.Cause
+// sipCause: a tombstone keeps a SIP cause only, the one that a phone heeds.
+func sipCause(r sip.Reason) (cause int, text string) {
+	switch {
+	case r.Protocol == "SIP":
+		return r.Cause, r.Text
+	case r.Also != 0:
+		return r.Also, sip.Phrase(r.Also)
 	}
-	return 0
+	return 0, ""
 }
 
 // tellLate watches every registration for devices that come after the end of
@@ -178,7 +182,7 @@ func (b *Bridge) tell(binding location.Binding, t location.Tombstone) {
 func (b *Bridge) cancelLate(out *sip.Outbound, t location.Tombstone) {
 	var why sip.Reason
 	if t.Cause != 0 {
-		why = sip.Reason{Protocol: "SIP", Cause: t.Cause, Text: t.CauseText}
+		why = sip.Reason{Protocol: "SIP", Cause: t.Cause, Text: t.CauseText}.Both()
 	}
 	probe := time.NewTimer(lateProbe)
 	defer probe.Stop()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"reveille/rtp"
+	"reveille/sip"
 )
 
 // Step is one line of a call's timeline.
@@ -50,6 +51,9 @@ type Record struct {
 	State     string                 `json:"state"`
 	From      string                 `json:"from"`
 	FromName  string                 `json:"from_name,omitempty"`
+	Withheld  bool                   `json:"withheld,omitempty"` // the caller asked for privacy: From is for the operator alone
+	Verstat   string                 `json:"verstat,omitempty"`
+	Diverted  string                 `json:"diverted_by,omitempty"`
 	To        string                 `json:"to"`
 	Extension string                 `json:"extension,omitempty"`
 	Device    string                 `json:"device,omitempty"` // the one that answered
@@ -59,6 +63,7 @@ type Record struct {
 	Seconds   float64                `json:"seconds"` // answered time
 	Ending    string                 `json:"ending,omitempty"`
 	Code      int                    `json:"code,omitempty"`
+	Q850      int                    `json:"q850,omitempty"` // cause of the end (ITU-T Q.850)
 	Verdict   string                 `json:"verdict,omitempty"`
 	WakeMS    float64                `json:"wake_ms,omitempty"`       // push sent -> first REGISTER
 	RingMS    float64                `json:"ring_delay_ms,omitempty"` // INVITE -> first device 180
@@ -74,6 +79,20 @@ const maxSteps = 200
 type record struct {
 	mu sync.Mutex // guards the following
 	r  Record
+}
+
+// newRecord begins with what the INVITE said.
+func newRecord(id string, in *sip.Inbound, to string, at time.Time) *record {
+	caller := in.Caller()
+	r := &record{r: Record{Call: id, Trunk: in.Trunk().Name(), From: caller.Handle, FromName: caller.Name, To: to, Start: at,
+		Withheld: caller.Anonymous, Diverted: caller.DivertedBy}}
+	if caller.Anonymous {
+		r.r.From = caller.Withheld
+	}
+	if caller.Verstat != sip.VerstatNone {
+		r.r.Verstat = caller.Verstat
+	}
+	return r
 }
 
 func (r *record) update(f func(*Record)) {

@@ -65,7 +65,7 @@ func (c *Call) message(d *device) push.Message {
 		to = dialled[0]
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
-		Trunk: c.in.Trunk().Name(), Verstat: "none", DivertedBy: caller.DivertedBy, IssuedAt: now,
+		Trunk: c.in.Trunk().Name(), Verstat: caller.Verstat, DivertedBy: caller.DivertedBy, IssuedAt: now,
 		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered, Again: !d.recalled.IsZero()}
 }
 

@@ -36,6 +36,7 @@ type TrunkConfig struct {
 	EarlyMedia *bool    `yaml:"early_media"` // nil: true
 	MaxCalls   int      `yaml:"max_calls"`   // 0: no limit
 	CallerID   []string `yaml:"caller_id"`   // in order of preference
+	Verstat    bool     `yaml:"verstat"`     // believe the trunk's verification of the caller's number (RFC 8224)
 	Fallback   string   `yaml:"fallback"`    // sip: URI or status; see ParseFallback
 }
 

@@ -182,16 +182,4 @@ func tagOf(to *sipgo.ToHeader) string {
 	return tag
 }
 
-// reasonOf reads the Reason header; SIP wins over Q.850 where both are there.
-func reasonOf(m sipgo.Message) Reason {
-	var found Reason
-	for _, value := range headerList(m, "Reason") {
-		r := ParseReason(value)
-		if found.IsZero() || r.Protocol == "SIP" {
-			found = r
-		}
-	}
-	return found
-}
-
 func seconds(n int) string { return strconv.Itoa(n) }

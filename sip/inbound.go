@@ -28,7 +28,7 @@ type Inbound struct {
 
 func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) *Inbound {
 	in := &Inbound{
-		caller:  callerOf(req, t.cfg.CallerID),
+		caller:  callerOf(req, t.cfg),
 		dialled: dialledBy(req),
 		offer:   sdpBody(req),
 		tx:      tx,

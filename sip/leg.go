@@ -172,9 +172,7 @@ func (l *leg) partAtOnce() {
 // prepareBye builds the BYE; the caller holds l.mu.
 func (l *leg) prepareBye(reason Reason) *sipgo.Request {
 	bye := l.newRequest(sipgo.BYE)
-	if !reason.IsZero() {
-		bye.AppendHeader(sipgo.NewHeader("Reason", reason.String()))
-	}
+	addReason(bye, reason)
 	return bye
 }
 

@@ -101,7 +101,7 @@ func TestHangupWaitsForTheAck(t *testing.T) {
 			t.Fatal(err)
 		}
 		tag := toTag(w.expect("SIP/2.0 200"))
-		in.Hangup(Reason{"Q.850", 16, ""})
+		in.Hangup(Reason{Protocol: "Q.850", Cause: 16, Text: ""})
 		select {
 		case <-in.Ended():
 		default:

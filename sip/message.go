@@ -42,9 +42,7 @@ func (s *Server) response(tx *serverTx, code int, sdp []byte) *sipgo.Response {
 func (s *Server) refusal(tx *serverTx, r *Refused) *sipgo.Response {
 	res := s.response(tx, r.Code, nil)
 	res.Reason = r.phrase()
-	if !r.Reason.IsZero() {
-		res.AppendHeader(sipgo.NewHeader("Reason", r.Reason.String()))
-	}
+	addReason(res, r.Reason)
 	if r.RetryAfter > 0 {
 		res.AppendHeader(sipgo.NewHeader("Retry-After", seconds(int((r.RetryAfter+time.Second-1)/time.Second))))
 	}
@@ -200,19 +198,26 @@ func (s *Server) callerURI(c Caller, f *flow) sipgo.Uri {
 	if c.Anonymous || c.Handle == "" {
 		return sipgo.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}
 	}
-	user, host, found := strings.Cut(c.Handle, "@")
-	if !found {
-		host = s.domain(f)
+	return s.handleURI(c.Handle, f)
+}
+
+// handleURI is the address of a handle; a number is at our domain.
+func (s *Server) handleURI(handle string, f *flow) sipgo.Uri {
+	user, host := handle, s.domain(f)
+	if i := strings.LastIndexByte(handle, '@'); i >= 0 && isURIHost(handle[i+1:]) {
+		user, host = handle[:i], handle[i+1:]
 	}
 	return sipgo.Uri{Scheme: "sip", User: escapeUser(user), Host: host}
 }
 
-// escapeUser escapes what may not stand in the user part of a SIP URI (RFC 3261 §25.1).
+// escapeUser escapes what may not stand in the user part of a SIP URI (RFC 3261
+// §25.1), and what has a meaning there: a caller must not give himself a
+// ";verstat=" (3GPP TS 24.229 §7.2A.20).
 func escapeUser(user string) string {
 	var b strings.Builder
 	for i := 0; i < len(user); i++ {
 		c := user[i]
-		if c < 0x80 && (isAlnum(c) || strings.IndexByte("-_.!~*'()&=+$,;?/", c) >= 0) {
+		if c < 0x80 && (isAlnum(c) || strings.IndexByte("-_.!~*'()+", c) >= 0) {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "%%%02X", c)

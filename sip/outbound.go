@@ -95,6 +95,9 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 	req.PrependHeader(s.via(f))
 	req.AppendHeader(s.contactHeader(f))
 	req.AppendHeader(sipgo.NewHeader("Allow", allowed))
+	for _, h := range s.identityHeaders(inv.Caller, f, callee) {
+		req.AppendHeader(h)
+	}
 	for _, h := range inv.Headers {
 		req.AppendHeader(sipgo.NewHeader(h.Name, SanitiseText(h.Value, maxHeaderValue)))
 	}
@@ -258,9 +261,7 @@ func (o *Outbound) Cancel(reason Reason) {
 
 func (o *Outbound) sendCancel() {
 	cancel := newCancel(o.invite)
-	if !o.why.IsZero() {
-		cancel.AppendHeader(sipgo.NewHeader("Reason", o.why.String()))
-	}
+	addReason(cancel, o.why)
 	// By the newest flow: the device may have left the one that it rings on.
 	f, log := o.srv.flowOf(o.aor, o.deviceID, o.flow), o.log
 	o.srv.work.Go(func() { // the write may meet a stalled peer

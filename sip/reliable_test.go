@@ -249,7 +249,7 @@ func TestRefusalWhileTheAnswerWaitsForAPRACK(t *testing.T) {
 		mustNot(t, in.Progress(183, []byte(ourSDP)))
 		w.expect("SIP/2.0 183")
 		mustNot(t, in.Answer([]byte(ourSDP)))
-		in.Refuse(&Refused{Reason: Reason{"Q.850", 16, ""}})
+		in.Refuse(&Refused{Reason: Reason{Protocol: "Q.850", Cause: 16}})
 		w.expect("SIP/2.0 480")
 	})
 }

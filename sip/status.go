@@ -13,12 +13,15 @@ type Reason struct {
 	Protocol string // "SIP" or "Q.850"
 	Cause    int
 	Text     string
+	// Also is the cause of the other protocol, given beside it: a Q.850 cause
+	// where Protocol is "SIP", a status where it is "Q.850". 0: none.
+	Also int
 }
 
 // Reasons that the bridge itself gives.
 var (
-	reasonElsewhere = Reason{"SIP", 200, "Call completed elsewhere"}
-	reasonDeclined  = Reason{"SIP", 600, "Busy Everywhere"}
+	reasonElsewhere = Reason{Protocol: protoSIP, Cause: 200, Text: "Call completed elsewhere"}
+	reasonDeclined  = Reason{Protocol: protoSIP, Cause: 600, Text: "Busy Everywhere"}
 )
 
 // CompletedElsewhere is given to devices whose call another device answered.
@@ -30,7 +33,7 @@ func Declined() Reason { return reasonDeclined }
 // IsZero reports whether there is no reason.
 func (r Reason) IsZero() bool { return r.Protocol == "" }
 
-// String gives the header's value, such as `SIP;cause=200;text="Call completed elsewhere"`.
+// String gives the header's value, such as `SIP;cause=200;text="Call completed elsewhere"`, without what is Also given.
 func (r Reason) String() string {
 	if r.IsZero() {
 		return ""
@@ -47,7 +50,7 @@ func (r Reason) String() string {
 func ParseReason(value string) Reason {
 	pieces, ok := splitOutside(value, ';')
 	r := Reason{Protocol: strings.ToUpper(strings.TrimSpace(pieces[0]))}
-	if !ok || r.Protocol != "SIP" && r.Protocol != "Q.850" {
+	if !ok || r.Protocol != protoSIP && r.Protocol != protoQ850 {
 		return Reason{}
 	}
 	params, err := parseParams(pieces[1:])
@@ -107,6 +110,8 @@ func Phrase(code int) string {
 		return "Method Not Allowed"
 	case 408:
 		return "Request Timeout"
+	case 410:
+		return "Gone"
 	case 415:
 		return "Unsupported Media Type"
 	case 416:
@@ -123,6 +128,8 @@ func Phrase(code int) string {
 		return "Loop Detected"
 	case 483:
 		return "Too Many Hops"
+	case 484:
+		return "Address Incomplete"
 	case 486:
 		return "Busy Here"
 	case 487:
@@ -133,6 +140,10 @@ func Phrase(code int) string {
 		return "Request Pending"
 	case 500:
 		return "Server Internal Error"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
 	case 503:
 		return "Service Unavailable"
 	case 504:
@@ -141,6 +152,10 @@ func Phrase(code int) string {
 		return "Busy Everywhere"
 	case 603:
 		return "Decline"
+	case 604:
+		return "Does Not Exist Anywhere"
+	case 606:
+		return "Not Acceptable"
 	}
 	return "Refused"
 }
