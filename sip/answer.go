@@ -10,6 +10,7 @@ import (
 // (RFC 3261 §13.3.1.4: T1, doubling to T2, for 64*T1, on every transport).
 type answer struct {
 	first    bool // to the INVITE that began the dialog
+	offer    bool // it holds our offer: the ACK has the answer
 	seq      uint32
 	tx       *serverTx
 	res      *sipgo.Response
@@ -22,6 +23,7 @@ type answer struct {
 // sendAnswer sends a 2xx and arms its retransmission. The caller holds l.mu.
 func (l *leg) sendAnswer(tx *serverTx, res *sipgo.Response, onAck func(sdp []byte)) error {
 	a := &answer{seq: tx.request().CSeq().SeqNo, tx: tx, res: res, interval: timerT1, onAck: onAck}
+	a.offer = len(res.Body()) > 0 && sdpBody(tx.request()) == nil
 	if err := tx.respond(res); err != nil {
 		return err
 	}
@@ -78,46 +80,6 @@ func (l *leg) acked(ack *sipgo.Request) {
 	}
 	l.forgetAnswer()
 	a.onAck(sdpBody(ack)) // a channel with room
-}
-
-// Reinvite is an INVITE within the dialog (RFC 3261 §14). It is answered
-// locally by Accept or Refuse, never passed to the other leg as it is.
-type Reinvite struct {
-	SDP []byte // the offer; nil asks us for one
-
-	leg   *leg
-	tx    *serverTx
-	acked chan []byte
-}
-
-// Accept answers 200 with our SDP, sent again until the ACK.
-func (r *Reinvite) Accept(sdp []byte) error {
-	l := r.leg
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over || l.reinvite != r {
-		return errLegOver
-	}
-	l.reinvite = nil
-	res := l.srv.response(r.tx, 200, sdp)
-	l.srv.addContact(res, r.tx.flow())
-	return l.sendAnswer(r.tx, res, func(sdp []byte) { r.acked <- sdp })
-}
-
-// Acked yields the SDP of the ACK, nil if it had none: the answer, where the
-// 200 carried our offer.
-func (r *Reinvite) Acked() <-chan []byte { return r.acked }
-
-// Refuse answers with a final status of 300 or more; the session stays as it was.
-func (r *Reinvite) Refuse(code int) {
-	l := r.leg
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over || l.reinvite != r {
-		return
-	}
-	l.reinvite = nil
-	l.refuse(r.tx, &Refused{Code: code})
 }
 
 func (l *leg) refuse(tx *serverTx, r *Refused) {

@@ -92,8 +92,8 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 	case req.Method == sipgo.BYE:
 		s.answer(tx, 200)
 		o.hungUp(req)
-	case req.Method == sipgo.INVITE:
-		l.reinvited(f, req, tx)
+	case req.Method == sipgo.INVITE, req.Method == sipgo.UPDATE:
+		l.change(f, req, tx)
 	case req.Method == sipgo.PRACK:
 		s.pracked(o, req, tx)
 	default:
@@ -104,7 +104,7 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 // takenWithin: the methods that a dialog takes, ACK and CANCEL aside.
 func takenWithin(m sipgo.RequestMethod) bool {
 	switch m {
-	case sipgo.BYE, sipgo.INVITE, sipgo.OPTIONS, sipgo.PRACK:
+	case sipgo.BYE, sipgo.INVITE, sipgo.OPTIONS, sipgo.PRACK, sipgo.UPDATE:
 		return true
 	}
 	return false
@@ -128,43 +128,6 @@ func (l *leg) hungUp(bye *sipgo.Request) {
 	l.parting = nil // both hang up at once: the peer's BYE is enough
 	l.forgetAnswer()
 	l.finish(End{Kind: EndHungUp, Reason: reasonOf(bye)})
-}
-
-// reinvited queues a re-INVITE for the call to answer. One at a time: an
-// overlapping one gets 491 or, as the RFC wants while an earlier INVITE is
-// still unanswered, 500 with Retry-After (RFC 3261 §14.2).
-func (l *leg) reinvited(f *flow, req *sipgo.Request, tx *serverTx) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.over:
-		l.refuse(tx, &Refused{Code: 481})
-		return
-	case l.reinvite != nil || !l.confirmed:
-		l.refuse(tx, &Refused{Code: 500, RetryAfter: retrySoon})
-		return
-	case l.unacked != nil:
-		l.refuse(tx, &Refused{Code: 491})
-		return
-	}
-	if code := unacceptable(req); code != 0 {
-		l.refuse(tx, &Refused{Code: code})
-		return
-	}
-	if c := firstContact(req); c != nil { // target refresh
-		l.target = *c.Address.Clone()
-	}
-	l.flow = f
-	r := &Reinvite{SDP: sdpBody(req), leg: l, tx: tx, acked: make(chan []byte, 1)}
-	select {
-	case l.reinvites <- r:
-		l.reinvite = r
-		if err := tx.respond(l.srv.response(tx, 100, nil)); err != nil {
-			l.log.Debug("100 could not be sent", "err", err)
-		}
-	default:
-		l.refuse(tx, &Refused{Code: 491})
-	}
 }
 
 func callIDOf(m sipgo.Message) string {

@@ -19,7 +19,8 @@ type Inbound struct {
 	tx      *serverTx
 	acks    chan []byte // SDP of the ACK to our 200, once
 
-	reliability reliability // what the INVITE asks of provisionals
+	reliability reliability    // what the INVITE asks of provisionals
+	session     sessionRequest // and of the session's lifetime
 
 	// guarded by leg.mu:
 	answered  bool       // a final answer has gone out
@@ -34,6 +35,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		tx:      tx,
 
 		reliability: reliabilityOf(req),
+		session:     sessionOf(req),
 	}
 	to, from := req.To(), req.From()
 	in.leg = leg{
@@ -120,7 +122,8 @@ func (in *Inbound) Answer(sdp []byte) error {
 	}
 	res := in.srv.response(in.tx, 200, sdp)
 	in.srv.addContact(res, in.flow)
-	in.acks, in.reinvites = make(chan []byte, 1), make(chan *Reinvite, 1)
+	in.acks = make(chan []byte, 1)
+	in.beginSession(in.session, res)
 	if in.holdAnswer(res) {
 		return nil
 	}

@@ -30,11 +30,13 @@ const (
 	EndNoAnswer                 // nothing at all came back (transaction timeout)
 	EndFlowLost                 // the connection is gone
 	EndNoPrack                  // our reliable provisional was never acknowledged; the INVITE got 504
+	EndGone                     // the far end does not know the dialog any more, or does not answer within it
+	EndExpired                  // nobody has refreshed the session in time (RFC 4028)
 )
 
 // String names the kind for logs.
 func (k EndKind) String() string {
-	names := [...]string{"local", "hung up", "cancelled", "refused", "no ACK", "no answer", "flow lost", "no PRACK"}
+	names := [...]string{"local", "hung up", "cancelled", "refused", "no ACK", "no answer", "flow lost", "no PRACK", "gone", "session expired"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -61,8 +63,6 @@ type leg struct {
 	id    dialogID
 	ended chan struct{} // closed once, when the leg is over
 
-	reinvites chan *Reinvite // made with the answer
-
 	mu sync.Mutex // guards the following
 
 	flow     *flow
@@ -76,9 +76,10 @@ type leg struct {
 	localSeq, remoteSeq uint32
 	confirmed, over     bool
 	end                 End
-	unacked             *answer   // our 2xx that waits for its ACK
-	parting             *Reason   // of our BYE, while that waits for the ACK to our 200
-	reinvite            *Reinvite // the peer's re-INVITE that waits for our answer
+	unacked             *answer  // our 2xx that waits for its ACK
+	parting             *Reason  // of our BYE, while that waits for the ACK to our 200
+	answeredEarly       bool     // our answer went out in a reliable provisional: the far end may make offers (RFC 3311 §5.1)
+	mid                 *midcall // nil until the session can change
 }
 
 // party is one end of the dialog: display name, address, tag.
@@ -106,10 +107,6 @@ func (l *leg) End() End {
 	return l.end
 }
 
-// Reinvites yields the far end's re-INVITEs, one at a time; each waits for
-// Accept or Refuse. It is for after the answer.
-func (l *leg) Reinvites() <-chan *Reinvite { return l.reinvites }
-
 // CallID is the dialog's Call-ID.
 func (l *leg) CallID() string { return l.id.callID }
 
@@ -122,9 +119,11 @@ func (l *leg) finish(e End) {
 	if l.parting == nil {
 		l.forgetAnswer()
 	}
-	if r := l.reinvite; r != nil { // nobody is left to answer it (RFC 3261 §15.1.2)
-		l.reinvite = nil
-		l.refuse(r.tx, &Refused{Code: 487})
+	if l.mid != nil {
+		l.mid.stop()
+		if l.mid.theirs != nil { // nobody is left to answer it (RFC 3261 §15.1.2)
+			l.dropChange(&Refused{Code: 487})
+		}
 	}
 	close(l.ended)
 	// A late re-sent 2xx of the far end or its BYE must still find the dialog,
@@ -179,10 +178,15 @@ func (l *leg) prepareBye(reason Reason) *sipgo.Request {
 // sendLater sends a request whose answer changes nothing, from a goroutine of
 // its own: finding the way may dial, and nobody should wait for that.
 func (l *leg) sendLater(req *sipgo.Request) {
+	l.requestLater(req, func(*sipgo.Response, error) {})
+}
+
+// requestLater is sendLater with an ear for the answer.
+func (l *leg) requestLater(req *sipgo.Request, on func(*sipgo.Response, error)) {
 	l.srv.work.Go(func() {
 		f, err := l.path()
 		if err == nil {
-			_, err = l.srv.txs.request(f, l.srv.withVia(req, f), func(*sipgo.Response, error) {})
+			_, err = l.srv.txs.request(f, l.srv.withVia(req, f), on)
 		}
 		if err != nil {
 			l.log.Info(string(req.Method)+" could not be sent", "err", err)

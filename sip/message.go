@@ -15,7 +15,7 @@ import (
 )
 
 // allowed lists the methods we take, for Allow (RFC 3261 §20.5).
-const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK"
+const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE"
 
 // maxHeaderValue bounds a header value that the bridge adds, in runes.
 const maxHeaderValue = 512
@@ -54,6 +54,8 @@ func (s *Server) refusal(tx *serverTx, r *Refused) *sipgo.Response {
 		res.AppendHeader(sipgo.NewHeader("Allow", allowed))
 	case 415:
 		res.AppendHeader(sipgo.NewHeader("Accept", "application/sdp"))
+	case 422:
+		res.AppendHeader(sipgo.NewHeader("Min-SE", seconds(minSessionExpires)))
 	case 420:
 		addSupported(res)
 		for _, tag := range unknownTags(tx.request()) {

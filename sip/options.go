@@ -13,6 +13,7 @@ import (
 func optionTags() []string {
 	return []string{
 		"100rel", // RFC 3262, towards trunks: reliable.go
+		"timer",  // RFC 4028: session_timer.go
 	}
 }
 

@@ -83,7 +83,6 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 		log:       s.log.With("aor", o.binding.AOR, "device", o.binding.DeviceID),
 		id:        dialogID{inv.CallID, tag},
 		ended:     make(chan struct{}),
-		reinvites: make(chan *Reinvite, 1),
 		flow:      f,
 		aor:       o.binding.AOR,
 		deviceID:  o.binding.DeviceID,
@@ -155,6 +154,7 @@ func (o *Outbound) accepted(res *sipgo.Response) {
 	o.remote.tag = tag
 	o.learnPeer(res, true)
 	o.acknowledge()
+	o.confirmSession(o.invite.Body(), res)
 	if o.cancelled { // the 200 crossed our CANCEL (RFC 3261 §9.1)
 		bye := o.prepareBye(o.why)
 		o.finish(End{Kind: EndLocal})

@@ -160,6 +160,7 @@ func (s *Server) pracked(o dialogOwner, req *sipgo.Request, tx *serverTx) {
 	p := in.reliables.sent
 	in.reliables.sent = nil
 	p.timer.Stop()
+	in.answeredEarly = in.answeredEarly || len(p.res.Body()) > 0 && in.offer != nil
 	in.answerPrack(req, tx, p)
 	in.afterPrack()
 }

@@ -69,10 +69,6 @@ type Server struct {
 	trunks []*Trunk
 }
 
-// retrySoon is the Retry-After for a request that overlaps another
-// (RFC 3261 §14.2: 0 to 10 s).
-const retrySoon = 2 * time.Second
-
 // New builds a server; Serve runs it. It fails on TLS files that cannot be
 // used and on trunks that cannot be understood.
 func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
@@ -199,8 +195,11 @@ func (s *Server) onAck(_ *flow, ack *sipgo.Request) {
 
 // onCancel takes a CANCEL for a pending INVITE; it has been answered 200.
 func (s *Server) onCancel(tx *serverTx, cancel *sipgo.Request) {
-	if in, ok := tx.value.(*Inbound); ok {
-		in.cancelled(cancel)
+	switch v := tx.value.(type) {
+	case *Inbound:
+		v.cancelled(cancel)
+	case *Change:
+		v.cancelled()
 	}
 }
 
@@ -218,7 +217,7 @@ func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
 	s.dialogs.mu.RLock()
 	o, ok := s.dialogs.legs[dialogID{callIDOf(res), tag}].(*Outbound)
 	s.dialogs.mu.RUnlock()
-	if ok {
+	if ok && res.CSeq().SeqNo == o.invite.CSeq().SeqNo {
 		o.stray(res)
 	}
 }
@@ -232,6 +231,10 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 	}
 	if code := s.inadmissible(req); code != 0 {
 		s.answer(tx, code)
+		return
+	}
+	if sessionOf(req).tooBrief() {
+		s.answer(tx, 422)
 		return
 	}
 	if s.draining.Load() {

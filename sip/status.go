@@ -118,6 +118,8 @@ func Phrase(code int) string {
 		return "Unsupported URI Scheme"
 	case 420:
 		return "Bad Extension"
+	case 422:
+		return "Session Interval Too Small"
 	case 423:
 		return "Interval Too Brief"
 	case 480:
