@@ -1,11 +1,9 @@
 package bridge
 
 import (
-	"context"
 	"errors"
 
 	"reveille/rtp"
-	"reveille/sip"
 )
 
 // openAudio reads the trunk's offer and, for early media, answers it: the SDP
@@ -60,32 +58,4 @@ func (c *Call) ourSDP(offerless bool) ([]byte, error) {
 		return c.session.Offer(rtp.Trunk)
 	}
 	return c.session.Answer(rtp.Trunk)
-}
-
-// renegotiate answers a re-INVITE locally (hold, resume, a new address): the
-// other leg stays as it is, because the audio stays anchored here.
-func (c *Call) renegotiate(ctx context.Context, side rtp.Side, r *sip.Reinvite) {
-	sdp, err := c.session.Reoffer(side, r.SDP)
-	if err != nil {
-		c.log().Info("re-INVITE refused", "leg", side.String(), "err", err)
-		code := 488
-		if errors.Is(err, rtp.ErrBadSDP) {
-			code = 400
-		}
-		r.Refuse(code)
-		return
-	}
-	c.rec.step("re-INVITE", "", side.String())
-	if err := r.Accept(sdp); err != nil || r.SDP != nil {
-		return
-	}
-	go func() { // an offerless re-INVITE: its ACK holds the answer
-		select {
-		case sdp := <-r.Acked():
-			if err := c.session.ReofferAnswer(side, sdp); err != nil {
-				c.log().Info("the answer in the ACK cannot be used", "leg", side.String(), "err", err)
-			}
-		case <-ctx.Done():
-		}
-	}()
 }

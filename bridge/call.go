@@ -274,7 +274,7 @@ func (c *Call) awaitAnswer(ctx context.Context) state {
 	case <-c.in.Ended():
 		return c.over(c.endedByTrunk())
 	case <-c.winner.out.Ended():
-		return c.over(EndCalleeHungUp.with(c.winner.out.End().Reason, sip.Reason{}))
+		return c.over(endedByDevice(c.winner.out.End()))
 	case <-ctx.Done():
 		return c.stopped()
 	}
@@ -290,10 +290,10 @@ func (c *Call) talking(ctx context.Context) state {
 		case <-c.in.Ended():
 			return c.over(c.endedByTrunk())
 		case <-out.Ended():
-			return c.over(EndCalleeHungUp.with(out.End().Reason, sip.Reason{}))
-		case r := <-c.in.Reinvites():
+			return c.over(endedByDevice(out.End()))
+		case r := <-c.in.Changes():
 			c.renegotiate(ctx, rtp.Trunk, r)
-		case r := <-out.Reinvites():
+		case r := <-out.Changes():
 			c.renegotiate(ctx, rtp.Device, r)
 		case e := <-c.session.Events():
 			if e.Kind == rtp.Idle {
@@ -314,11 +314,26 @@ func (c *Call) endedByTrunk() *Ending {
 	switch end := c.in.End(); end.Kind {
 	case sip.EndNoAck:
 		return EndNoAck
+	case sip.EndExpired:
+		return EndSessionExpired
+	case sip.EndGone:
+		return EndCallerGone
 	case sip.EndCancelled, sip.EndNoPrack: // our 200 still waited for a PRACK
 		c.rec.update(func(r *Record) { r.Answer = time.Time{} })
 		return unanswered(end)
 	default:
 		return EndCallerHungUp.with(sip.Reason{}, end.Reason)
+	}
+}
+
+func endedByDevice(end sip.End) *Ending {
+	switch end.Kind {
+	case sip.EndExpired:
+		return EndSessionExpired
+	case sip.EndGone:
+		return EndCalleeGone
+	default:
+		return EndCalleeHungUp.with(end.Reason, sip.Reason{})
 	}
 }
 

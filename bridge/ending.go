@@ -44,12 +44,15 @@ var EndBusyEverywhere = &Ending{Name: "busy", Code: 600, Trunk: q850(17, "User b
 
 // Endings of an answered call.
 var (
-	EndCallerHungUp = &Ending{Name: "caller_hung_up", Q850: 16, Verdict: "answered; the caller hung up"}
-	EndCalleeHungUp = &Ending{Name: "callee_hung_up", Q850: 16, Verdict: "answered; the callee hung up"}
-	EndNoAck        = &Ending{Name: "no_ack", Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our 200"}
-	EndMediaTimeout = &Ending{Name: "media_timeout", Trunk: q850(41, "No media"), Device: q850(41, "No media"), Verdict: "no audio came from either side"}
-	EndTooLong      = &Ending{Name: "max_duration", Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "calls.max_duration was reached"}
-	EndByAdmin      = &Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
+	EndCallerHungUp   = &Ending{Name: "caller_hung_up", Q850: 16, Verdict: "answered; the caller hung up"}
+	EndCalleeHungUp   = &Ending{Name: "callee_hung_up", Q850: 16, Verdict: "answered; the callee hung up"}
+	EndNoAck          = &Ending{Name: "no_ack", Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our 200"}
+	EndMediaTimeout   = &Ending{Name: "media_timeout", Trunk: q850(41, "No media"), Device: q850(41, "No media"), Verdict: "no audio came from either side"}
+	EndTooLong        = &Ending{Name: "max_duration", Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "calls.max_duration was reached"}
+	EndByAdmin        = &Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
+	EndSessionExpired = &Ending{Name: "session_expired", Trunk: q850(102, "Recovery on timer expiry"), Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the session was not refreshed in time (RFC 4028)"}
+	EndCallerGone     = &Ending{Name: "caller_gone", Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the trunk did not know the call any more, or gave no answer within it"}
+	EndCalleeGone     = &Ending{Name: "callee_gone", Trunk: q850(102, "Recovery on timer expiry"), Verdict: "answered; the device did not know the call any more"}
 )
 
 // Error makes an ending the cause of a call's cancellation.

@@ -79,16 +79,16 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 	tag := newTag()
 	caller, callee := s.callerURI(inv.Caller, f), s.aorURI(o.binding.AOR, f)
 	o.leg = leg{
-		srv:       s,
-		log:       s.log.With("aor", o.binding.AOR, "device", o.binding.DeviceID),
-		id:        dialogID{inv.CallID, tag},
-		ended:     make(chan struct{}),
-		flow:      f,
-		aor:       o.binding.AOR,
-		deviceID:  o.binding.DeviceID,
-		local:     party{quoted(inv.Caller.Name), &caller, tag},
-		remote:    party{uri: &callee},
-		target:    contact,
+		srv:      s,
+		log:      s.log.With("aor", o.binding.AOR, "device", o.binding.DeviceID),
+		id:       dialogID{inv.CallID, tag},
+		ended:    make(chan struct{}),
+		flow:     f,
+		aor:      o.binding.AOR,
+		deviceID: o.binding.DeviceID,
+		local:    party{quoted(inv.Caller.Name), &caller, tag},
+		remote:   party{uri: &callee},
+		target:   contact,
 	}
 	req := o.newRequest(sipgo.INVITE)
 	req.PrependHeader(s.via(f))

@@ -27,7 +27,7 @@ type Proposal struct {
 type proposal struct {
 	leg   *leg
 	req   *sipgo.Request
-	flow  *flow // set before it is sent
+	flow  *flow                // set before it is sent
 	final chan *sipgo.Response // the first final answer
 	fail  chan error           // or that none came
 
