@@ -45,7 +45,7 @@ type graveyard interface {
 // dialer invites devices.
 type dialer interface {
 	Dial(b location.Binding, inv sip.Invitation) (*sip.Outbound, error)
-	LastHeard(flowID string) time.Time
+	Heard(b location.Binding) time.Time
 	LocalAddress(flowID string) netip.Addr
 }
 

@@ -232,7 +232,7 @@ func (c *Call) hopeless() bool {
 
 func (c *Call) bound(d *device) bool {
 	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
-		if b.DeviceID == d.ID && !c.bridge.dial.LastHeard(b.FlowID).IsZero() {
+		if b.DeviceID == d.ID && !c.bridge.dial.Heard(b).IsZero() {
 			return true
 		}
 	}

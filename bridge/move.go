@@ -214,7 +214,7 @@ func (c *Call) spare(d *device) *location.Binding {
 		return b
 	}
 	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
-		if b.DeviceID == d.ID && !slices.Contains(d.tried, b.FlowID) && !c.bridge.dial.LastHeard(b.FlowID).IsZero() {
+		if b.DeviceID == d.ID && !slices.Contains(d.tried, b.FlowID) && !c.bridge.dial.Heard(b).IsZero() {
 			return &b
 		}
 	}

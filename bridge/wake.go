@@ -19,7 +19,7 @@ func (c *Call) rouseAll(ctx context.Context) {
 // rouse pushes a device, unless it is surely awake: then the INVITE alone will do.
 func (c *Call) rouse(ctx context.Context, d *device) {
 	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
-		if b.DeviceID == d.ID && time.Since(c.bridge.dial.LastHeard(b.FlowID)) < freshFlow {
+		if b.DeviceID == d.ID && time.Since(c.bridge.dial.Heard(b)) < freshFlow {
 			return
 		}
 	}

@@ -21,7 +21,11 @@ type Config struct {
 	TLS TLSConfig `yaml:"tls"`
 	// Origins are the web origins whose pages may connect to ws:// and wss://
 	// ("https://app.example.com"), besides pages from the host they connect to.
-	Origins      []string           `yaml:"origins"`
+	Origins []string `yaml:"origins"`
+	// EdgeProxies are the addresses and prefixes of proxies in front of us: a
+	// Path (RFC 3327) is taken from them only.
+	EdgeProxies []string `yaml:"edge_proxies"`
+
 	Auth         AuthConfig         `yaml:"auth"`
 	Registration RegistrationConfig `yaml:"registration"`
 	Limits       LimitsConfig       `yaml:"limits"`
@@ -91,6 +95,7 @@ func (c Config) Validate(report func(path, problem string)) {
 		report("external_address", fmt.Sprintf("%q is not an IP address or host name: write it without scheme, port or spaces", c.ExternalAddress))
 	}
 	c.validateDomains(report)
+	c.validateEdges(report)
 	if hasControl(c.UserAgent) {
 		report("user_agent", "has control characters: use plain text on one line")
 	}

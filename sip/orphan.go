@@ -35,13 +35,14 @@ func (o *Outbound) found(res *sipgo.Response) {
 func (o *Outbound) Alive(ctx context.Context, within time.Duration) bool {
 	o.mu.Lock()
 	s, f := o.srv, o.flow
+	ping := o.ping(f)
 	o.mu.Unlock()
 	if f.isDead() {
 		return false
 	}
 	asked := time.Now()
 	answered := make(chan bool, 1)
-	tx, err := s.txs.request(f, o.ping(f), func(res *sipgo.Response, _ error) {
+	tx, err := s.txs.request(f, ping, func(res *sipgo.Response, _ error) {
 		select {
 		case answered <- res != nil:
 		default: // the first word is enough
@@ -59,13 +60,14 @@ func (o *Outbound) Alive(ctx context.Context, within time.Duration) bool {
 	case <-ctx.Done():
 	}
 	tx.terminate()
-	return f.lastHeard().After(asked)
+	return o.binding.Path == "" && f.lastHeard().After(asked)
 }
 
-// ping is an OPTIONS to the device, outside of the dialog (RFC 3261 §11).
+// ping is an OPTIONS to the device, outside of the dialog (RFC 3261 §11). The
+// caller holds o.mu.
 func (o *Outbound) ping(f *flow) *sipgo.Request {
 	us := o.srv.aorURI(o.binding.AOR, f)
 	probe := leg{srv: o.srv, id: dialogID{callID: newTag() + "@reveille"}, local: party{uri: &us, tag: newTag()},
-		remote: party{uri: &us}, target: o.invite.Recipient}
+		remote: party{uri: &us}, target: o.target, routes: pathOf(o.binding)}
 	return o.srv.withVia(probe.newRequest(sipgo.OPTIONS), f)
 }

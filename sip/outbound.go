@@ -51,7 +51,7 @@ const progressRoom = 8
 
 // Dial sends an INVITE to a binding, on its flow. The steps come on Progress.
 func (s *Server) Dial(b location.Binding, inv Invitation) (*Outbound, error) {
-	f := s.transport.flowByID(b.FlowID)
+	f := s.flowFor(b)
 	if f == nil || f.isDead() {
 		return nil, errFlowClosed
 	}
@@ -89,6 +89,7 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 		local:    party{quoted(inv.Caller.Name), &caller, tag},
 		remote:   party{uri: &callee},
 		target:   contact,
+		routes:   pathOf(o.binding),
 	}
 	req := o.newRequest(sipgo.INVITE)
 	req.PrependHeader(s.via(f))
@@ -153,6 +154,7 @@ func (o *Outbound) accepted(res *sipgo.Response) {
 	o.stopGiveUp()
 	o.remote.tag = tag
 	o.learnPeer(res, true)
+	o.keepPath(&o.leg)
 	o.acknowledge()
 	o.confirmSession(o.invite.Body(), res)
 	if o.cancelled { // the 200 crossed our CANCEL (RFC 3261 §9.1)
@@ -177,6 +179,7 @@ func (o *Outbound) acceptedAgain(res *sipgo.Response, tag string) {
 		local: o.local, remote: o.remote, localSeq: o.invite.CSeq().SeqNo, ended: make(chan struct{})}
 	fork.remote.tag = tag
 	fork.learnPeer(res, true)
+	o.keepPath(&fork)
 	o.transmitAck(o.srv.withVia(fork.buildRequest(sipgo.ACK, fork.localSeq), o.flow))
 	fork.sendLater(fork.prepareBye(Reason{}))
 }

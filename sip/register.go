@@ -40,6 +40,7 @@ type registrar struct {
 	o      registrarOptions
 	log    *slog.Logger
 	digest *digestServer
+	edges  edges
 	gripes gripes
 }
 
@@ -56,7 +57,7 @@ func newRegistrar(cfg Config, o registrarOptions) (*registrar, error) {
 	if o.Keep == nil {
 		o.Keep = func(*flow) {}
 	}
-	return &registrar{cfg: cfg, o: o, log: o.Log, digest: newDigestServer(cfg, o.Accounts, o.Rejected)}, nil
+	return &registrar{cfg: cfg, o: o, log: o.Log, edges: cfg.edges(), digest: newDigestServer(cfg, o.Accounts, o.Rejected)}, nil
 }
 
 // registration is one REGISTER on its way through the steps below.
@@ -66,7 +67,8 @@ type registration struct {
 	tx    *serverTx
 	aor   string
 	push  pushing
-	outbd bool // outbound processing applies
+	path  []sipgo.Uri // the proxies on the way to the phone, ours first
+	outbd bool        // outbound processing applies
 }
 
 // registerRefusal is the answer to a REGISTER that fails.
@@ -119,7 +121,7 @@ func (r *registrar) accept(x *registration) *registerRefusal {
 		return refuseRegister(404, "Not a Domain of This Registrar")
 	}
 	x.aor = aor
-	return nil
+	return r.readPath(x)
 }
 
 // unsupported lists the option tags of Require that we do not know (RFC 3261

@@ -43,6 +43,7 @@ func (r *registrar) update(x *registration) (location.Update, *registerRefusal) 
 		}
 		u.Contacts = append(u.Contacts, contact)
 	}
+	u.Path = x.pathValue()
 	return u, x.applyOutbound(u.Contacts)
 }
 
@@ -84,7 +85,7 @@ func (r *registrar) contact(x *registration, c *sipgo.ContactHeader) (location.C
 }
 
 // applyOutbound decides on outbound processing (RFC 5626 §6): the phone must
-// say that it can, and must talk to us directly.
+// say that it can, and must talk to us directly, or to a proxy that can.
 func (x *registration) applyOutbound(contacts []location.Contact) *registerRefusal {
 	flows, added := 0, 0
 	for _, c := range contacts {
@@ -100,7 +101,10 @@ func (x *registration) applyOutbound(contacts []location.Contact) *registerRefus
 		return refuseRegister(400, "One Contact Only With reg-id")
 	}
 	able := hasToken(x.req, "Supported", "outbound") || hasToken(x.req, "Require", "outbound")
-	x.outbd = flows > 0 && able && len(x.req.GetHeaders("Via")) == 1
+	if flows > 0 && able && !x.firstHopIsOutbound() {
+		return refuseRegister(439, "First Hop Lacks Outbound Support")
+	}
+	x.outbd = flows > 0 && able
 	return nil
 }
 
@@ -183,6 +187,9 @@ func (r *registrar) accepted(x *registration, bindings []location.Binding) *sipg
 		res.AppendHeader(sipgo.NewHeader("Contact", contactValue(b, own, now)))
 	}
 	res.AppendHeader(sipgo.NewHeader("Date", now.UTC().Format(http.TimeFormat))) // RFC 3261 §20.17
+	if len(x.path) > 0 && hasToken(x.req, "Supported", "path") {                 // RFC 3327 §5.3
+		res.AppendHeader(sipgo.NewHeader("Path", x.pathValue()))
+	}
 	if x.outbd {
 		res.AppendHeader(sipgo.NewHeader("Require", "outbound"))
 		res.AppendHeader(sipgo.NewHeader("Flow-Timer", strconv.Itoa(flowTimer)))

@@ -200,7 +200,7 @@ type timedConn struct {
 
 func (c timedConn) Read(b []byte) (int, error) {
 	deadline := c.r.first
-	if deadline.IsZero() && !c.r.f.dialed {
+	if deadline.IsZero() && !c.r.f.dialed && !c.r.t.edges.has(c.r.f.peer.Addr()) {
 		deadline = time.Now().Add(c.r.t.cfg.Limits.Idle)
 	}
 	if err := c.conn.SetReadDeadline(deadline); err != nil {

@@ -42,6 +42,7 @@ type transport struct {
 	closed   func(*flow)
 	rejected func(reason string)
 	cfg      Config
+	edges    edges       // their connections may be silent
 	tls      *tls.Config // of tls:// and wss:// listeners
 	origins  hostCache   // whose pages were refused
 
@@ -65,7 +66,7 @@ type transport struct {
 func newTransport(cfg Config, o Options, receive func(*flow, sipgo.Message),
 	closed func(*flow), rejected func(reason string)) (*transport, error) {
 	t := &transport{
-		network: o.Network, log: o.Log, receive: receive, closed: closed, rejected: rejected, cfg: cfg,
+		network: o.Network, log: o.Log, receive: receive, closed: closed, rejected: rejected, cfg: cfg, edges: cfg.edges(),
 		streams: map[string]*flow{},
 		perIP:   map[netip.Addr]int{},
 	}

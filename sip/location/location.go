@@ -203,12 +203,15 @@ func (l *Service) HasFlow(flowID string) bool {
 	return false
 }
 
-// FlowClosed removes the bindings that stood on a flow. Their devices stay.
+// FlowClosed removes the bindings that stood on a flow. Their devices stay, and
+// so do bindings behind a proxy: it can be connected to again.
 func (l *Service) FlowClosed(flowID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for r := range l.flows[flowID] {
-		l.remove(r)
+		if r.Path == "" {
+			l.remove(r)
+		}
 	}
 }
 

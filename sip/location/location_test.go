@@ -353,3 +353,36 @@ func TestIdleFlow(t *testing.T) {
 		}
 	})
 }
+
+// A proxy's connection is not the device's: bindings behind it outlive it, in
+// whichever store the devices are, until they expire or move.
+func TestBindingBehindAProxyOutlivesItsFlow(t *testing.T) {
+	for name, kind := range storeKinds {
+		t.Run(name, func(t *testing.T) {
+			reopen := kind(t)
+			synctest.Test(t, func(t *testing.T) {
+				l := open(t, reopen())
+				behind, direct := ada(), &phone{aor: "1002", uri: "sip:1002@h", flow: "tcp/1", callID: "d"}
+				u := behind.update(time.Hour)
+				u.Path = "<sip:edge;lr>"
+				c, err := l.Put(t.Context(), u)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Publish()
+				direct.register(t, l, time.Hour)
+				l.FlowClosed("tcp/1")
+				wantFlows(t, l, "1001", "tcp/1")
+				wantFlows(t, l, "1002", "")
+				if got := l.Lookup("1001")[0].Path; got != "<sip:edge;lr>" {
+					t.Errorf("Path %q", got)
+				}
+				behind.flow = "tcp/2" // the device has left the proxy
+				behind.register(t, l, time.Hour)
+				if got := l.Lookup("1001")[0]; got.Path != "" || got.FlowID != "tcp/2" {
+					t.Errorf("binding %+v", got)
+				}
+			})
+		})
+	}
+}

@@ -76,7 +76,7 @@ func newRecord(u Update, c Contact, now time.Time) *record {
 		Binding: Binding{
 			AOR: u.AOR, DeviceID: c.DeviceID(), Contact: c.URI,
 			Instance: c.Instance, RegID: c.RegID,
-			FlowID: u.FlowID, Transport: u.Transport, Remote: u.Remote,
+			FlowID: u.FlowID, Transport: u.Transport, Remote: u.Remote, Path: u.Path,
 			CallID: u.CallID, CSeq: u.CSeq, UserAgent: u.UserAgent,
 			Registered: now, Expires: now.Add(c.Expires), Q: c.Q,
 		},

@@ -19,6 +19,9 @@ type Binding struct {
 	RegID         int    // reg-id, 0 if none
 
 	FlowID, Transport, Remote string // where the REGISTER came in
+	// Path is the way over proxies (RFC 3327), as the header had it: "<sip:a;lr>,
+	// <sip:b;lr>". "": there is none, the flow is the device's own.
+	Path string
 
 	CallID              string
 	CSeq                uint32
@@ -103,6 +106,7 @@ type Update struct {
 	CallID                    string
 	CSeq                      uint32
 	FlowID, Transport, Remote string
+	Path                      string
 	UserAgent                 string
 	RemoveAll                 bool // Contact: *
 	Contacts                  []Contact
