@@ -47,6 +47,7 @@ type dialer interface {
 	Dial(b location.Binding, inv sip.Invitation) (*sip.Outbound, error)
 	Heard(b location.Binding) time.Time
 	LocalAddress(flowID string) netip.Addr
+	Replaced(aor string, r *sip.Replaces) *sip.Outbound
 }
 
 // pusher wakes devices.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +37,10 @@ type Call struct {
 	refused *Ending // the best refusal of a device so far
 	answer  time.Time
 	rang    bool
+
+	couriers *[2]courier                  // of requests within the dialogs; made when needed
+	transfer *transfer                    // the last that the device asked for
+	speaks   atomic.Pointer[sip.Outbound] // the device leg of a call that is answered
 
 	ctx    context.Context         // the lifetime of all that is under the call
 	cancel context.CancelCauseFunc // with an *Ending as cause; may be called from any goroutine
@@ -285,12 +290,17 @@ func (c *Call) talking(ctx context.Context) state {
 	longest := time.NewTimer(c.bridge.cfg.MaxDuration)
 	defer longest.Stop()
 	out := c.winner.out
+	c.speaks.Store(out)
 	for {
 		select {
 		case <-c.in.Ended():
-			return c.over(c.endedByTrunk())
+			return c.over(c.afterTransfer(c.endedByTrunk()))
 		case <-out.Ended():
-			return c.over(endedByDevice(out.End()))
+			return c.over(c.afterTransfer(endedByDevice(out.End())))
+		case r := <-c.in.Requests():
+			c.requested(ctx, rtp.Trunk, r)
+		case r := <-out.Requests():
+			c.requested(ctx, rtp.Device, r)
 		case r := <-c.in.Changes():
 			c.renegotiate(ctx, rtp.Trunk, r)
 		case r := <-out.Changes():

@@ -53,6 +53,7 @@ var (
 	EndSessionExpired = &Ending{Name: "session_expired", Trunk: q850(102, "Recovery on timer expiry"), Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the session was not refreshed in time (RFC 4028)"}
 	EndCallerGone     = &Ending{Name: "caller_gone", Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the trunk did not know the call any more, or gave no answer within it"}
 	EndCalleeGone     = &Ending{Name: "callee_gone", Trunk: q850(102, "Recovery on timer expiry"), Verdict: "answered; the device did not know the call any more"}
+	EndTransferred    = &Ending{Name: "transferred", Q850: 16, Verdict: "answered; the callee transferred the call"}
 )
 
 // Error makes an ending the cause of a call's cancellation.

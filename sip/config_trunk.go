@@ -38,6 +38,7 @@ type TrunkConfig struct {
 	CallerID   []string `yaml:"caller_id"`   // in order of preference
 	Verstat    bool     `yaml:"verstat"`     // believe the trunk's verification of the caller's number (RFC 8224)
 	Fallback   string   `yaml:"fallback"`    // sip: URI or status; see ParseFallback
+	Transfer   *bool    `yaml:"transfer"`    // nil: true; a device's REFER may be passed to the trunk that made the call
 }
 
 // WithDefaults returns the trunk with every absent key filled in.
@@ -51,6 +52,10 @@ func (t TrunkConfig) WithDefaults() TrunkConfig {
 	if t.EarlyMedia == nil {
 		yes := true
 		t.EarlyMedia = &yes
+	}
+	if t.Transfer == nil {
+		yes := true
+		t.Transfer = &yes
 	}
 	if len(t.CallerID) == 0 {
 		t.CallerID = []string{CallerFromPAI, CallerFromFrom}

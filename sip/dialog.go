@@ -82,6 +82,9 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 		return
 	}
 	l := o.base()
+	if s.challenged(l, f, req, tx) {
+		return
+	}
 	switch required := len(unknownTags(req)) > 0; {
 	case !l.inOrder(req.CSeq().SeqNo):
 		s.answer(tx, 500) // RFC 3261 §12.2.2
@@ -96,6 +99,8 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 		l.change(f, req, tx)
 	case req.Method == sipgo.PRACK:
 		s.pracked(o, req, tx)
+	case taken(req.Method):
+		l.asked(req, tx)
 	default:
 		s.answerOptions(f, tx)
 	}
@@ -107,7 +112,7 @@ func takenWithin(m sipgo.RequestMethod) bool {
 	case sipgo.BYE, sipgo.INVITE, sipgo.OPTIONS, sipgo.PRACK, sipgo.UPDATE:
 		return true
 	}
-	return false
+	return taken(m)
 }
 
 // inOrder takes the request's CSeq; false if it is older than the last one.

@@ -93,7 +93,7 @@ var knownNames = []string{
 	"User-Agent", "Server", "Authorization", "Proxy-Authorization", "WWW-Authenticate",
 	"Proxy-Authenticate", "Expires", "Min-Expires", "Path", "Service-Route", "P-Associated-URI",
 	"P-Asserted-Identity", "P-Preferred-Identity", "Privacy", "Diversion", "History-Info",
-	"Reason", "Retry-After", "Event", "Refer-To", "Referred-By", "Replaces", "Session-Expires",
+	"Reason", "Retry-After", "Event", "Subscription-State", "Info-Package", "Refer-Sub", "Refer-To", "Referred-By", "Replaces", "Session-Expires",
 	"Min-SE", "RSeq", "RAck", "Accept", "Alert-Info", "Call-Info", "Subject", "Warning",
 	"Feature-Caps", "Flow-Timer", "Identity", "Session-ID", "X-Call-UUID", "Unsupported",
 	"P-Charging-Vector", "P-Early-Media", "Remote-Party-ID", "Content-Encoding",

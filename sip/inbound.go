@@ -21,6 +21,7 @@ type Inbound struct {
 
 	reliability reliability    // what the INVITE asks of provisionals
 	session     sessionRequest // and of the session's lifetime
+	refers      bool           // the trunk takes REFER, as far as its INVITE tells
 
 	// guarded by leg.mu:
 	answered  bool       // a final answer has gone out
@@ -32,6 +33,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		caller:  callerOf(req, t.cfg),
 		dialled: dialledBy(req),
 		offer:   sdpBody(req),
+		refers:  takesRefer(req),
 		tx:      tx,
 
 		reliability: reliabilityOf(req),

@@ -63,6 +63,8 @@ type leg struct {
 	id    dialogID
 	ended chan struct{} // closed once, when the leg is over
 
+	requests chan *Request // made when needed; guarded by mu
+
 	mu sync.Mutex // guards the following
 
 	flow     *flow
@@ -125,6 +127,7 @@ func (l *leg) finish(e End) {
 			l.dropChange(&Refused{Code: 487})
 		}
 	}
+	l.leaveUnanswered()
 	close(l.ended)
 	// A late re-sent 2xx of the far end or its BYE must still find the dialog,
 	// so that it gets ACK or 200 rather than 481: forget after 64*T1.

@@ -15,7 +15,7 @@ import (
 )
 
 // allowed lists the methods we take, for Allow (RFC 3261 §20.5).
-const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE"
+const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
 
 // maxHeaderValue bounds a header value that the bridge adds, in runes.
 const maxHeaderValue = 512

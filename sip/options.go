@@ -12,8 +12,9 @@ import (
 // its own for REGISTER.
 func optionTags() []string {
 	return []string{
-		"100rel", // RFC 3262, towards trunks: reliable.go
-		"timer",  // RFC 4028: session_timer.go
+		"100rel",     // RFC 3262, towards trunks: reliable.go
+		"timer",      // RFC 4028: session_timer.go
+		"norefersub", // RFC 4488
 	}
 }
 

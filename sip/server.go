@@ -321,13 +321,17 @@ func (s *Server) options(f *flow, tx *serverTx) {
 	}
 }
 
-// outOfPlace answers a request that we take within a dialog only, or never.
+// outOfPlace answers a request that we take within a dialog only, or never. A
+// REFER or MESSAGE might start a dialog elsewhere, not here.
 func (s *Server) outOfPlace(tx *serverTx) {
-	if m := tx.request().Method; m == sipgo.BYE || m == sipgo.PRACK {
+	switch tx.request().Method {
+	case sipgo.BYE, sipgo.PRACK, sipgo.INFO, sipgo.NOTIFY:
 		s.answer(tx, 481)
-		return
+	case sipgo.REFER, sipgo.MESSAGE:
+		s.answer(tx, 403)
+	default:
+		s.answerNotAllowed(tx)
 	}
-	s.answerNotAllowed(tx)
 }
 
 func (s *Server) registered(f *flow) bool { return s.loc.HasFlow(f.id()) }

@@ -98,6 +98,8 @@ func Phrase(code int) string {
 		return "Session Progress"
 	case 200:
 		return "OK"
+	case 202:
+		return "Accepted"
 	case 302:
 		return "Moved Temporarily"
 	case 400:
@@ -112,6 +114,8 @@ func Phrase(code int) string {
 		return "Request Timeout"
 	case 410:
 		return "Gone"
+	case 413:
+		return "Request Entity Too Large"
 	case 415:
 		return "Unsupported Media Type"
 	case 416:

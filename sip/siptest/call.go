@@ -21,6 +21,7 @@ type Call struct {
 	NoAck    bool                            // never acknowledge a 2xx
 	OnCancel func(c *Call, cancel *Message)  // nil: 487. It must not block
 	Reoffer  func(offer []byte) (sdp []byte) // answers a re-INVITE; nil: Audio does
+	OnAsked  func(m *Message) (code int)     // answers any other request; nil: 200; 0: nothing. It must not block
 	agent    *agent
 	invite   *Exchange // ours
 	served   *served   // the bridge's
@@ -157,7 +158,7 @@ func (c *Call) request(s *served) {
 			a.respond(s, 200, sdp)
 		}
 	default:
-		a.respond(s, 200, nil)
+		c.reply(s)
 	}
 	c.put(s.request)
 }

@@ -105,7 +105,7 @@ func labelOf(m *Message) string {
 			label += " " + m.Method()
 		}
 	}
-	if m.Body != nil {
+	if m.Body != nil && strings.HasPrefix(m.Get("Content-Type"), "application/sdp") {
 		label += " +SDP"
 	}
 	return label
@@ -125,6 +125,9 @@ func detailOf(m *Message) string {
 	}
 	if m.Code()/100 == 3 {
 		out = append(out, "to "+m.uri("Contact"))
+	}
+	if !m.IsResponse() {
+		out = append(out, askedOf(m)...)
 	}
 	if m.Method() == "REGISTER" && m.Get("Authorization") != "" {
 		out = append(out, "with credentials")
