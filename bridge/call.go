@@ -320,33 +320,6 @@ func (c *Call) talking(ctx context.Context) state {
 	}
 }
 
-func (c *Call) endedByTrunk() *Ending {
-	switch end := c.in.End(); end.Kind {
-	case sip.EndNoAck:
-		return EndNoAck
-	case sip.EndExpired:
-		return EndSessionExpired
-	case sip.EndGone:
-		return EndCallerGone
-	case sip.EndCancelled, sip.EndNoPrack: // our 200 still waited for a PRACK
-		c.rec.update(func(r *Record) { r.Answer = time.Time{} })
-		return unanswered(end)
-	default:
-		return EndCallerHungUp.with(sip.Reason{}, end.Reason)
-	}
-}
-
-func endedByDevice(end sip.End) *Ending {
-	switch end.Kind {
-	case sip.EndExpired:
-		return EndSessionExpired
-	case sip.EndGone:
-		return EndCalleeGone
-	default:
-		return EndCalleeHungUp.with(end.Reason, sip.Reason{})
-	}
-}
-
 // over ends everything that is left of the call. Only the ending decides what
 // the trunk, the devices, the CDR and the metrics are told.
 func (c *Call) over(e *Ending) state {
