@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestDigitsKeepTheirOrder(t *testing.T) {
 		c, taken, _ := established(w, siptest.Invitation{})
 		var asked []*siptest.Exchange
 		for i := range 12 {
-			asked = append(asked, c.Ask("INFO", "application/dtmf", string(rune('0'+i%10))))
+			asked = append(asked, c.Ask("INFO", "application/dtmf", string(rune('a'+i))))
 		}
 		late := 0
 		for _, x := range asked {
@@ -144,7 +145,7 @@ func TestDigitsKeepTheirOrder(t *testing.T) {
 		for _, m := range taken.Got("INFO") {
 			got += string(m.Body)
 		}
-		if !strings.HasPrefix("0123456789012345", got) || len(got)+late != 12 || len(got) < 8 {
+		if !slices.IsSorted([]byte(got)) || len(got)+late != 12 || len(got) < 8 || late == 0 {
 			t.Errorf("the phone got %q, %d were refused", got, late)
 		}
 		c.Bye()
