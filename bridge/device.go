@@ -166,7 +166,7 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 // deviceRings: the first device that rings makes the call alerting.
 func (c *Call) deviceRings(d *device, p sip.Progress) state {
 	d.heard = true
-	if p.Code == 100 {
+	if p.Code == 100 || p.Code == 199 { // 199: one of several early dialogs has ended (RFC 6228)
 		return state{}
 	}
 	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, "")

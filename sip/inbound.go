@@ -21,6 +21,7 @@ type Inbound struct {
 
 	reliability reliability    // what the INVITE asks of provisionals
 	session     sessionRequest // and of the session's lifetime
+	hopsLeft    uint8          // its Max-Forwards, less one
 	refers      bool           // the trunk takes REFER, as far as its INVITE tells
 
 	// guarded by leg.mu:
@@ -38,6 +39,10 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 
 		reliability: reliabilityOf(req),
 		session:     sessionOf(req),
+		hopsLeft:    defaultHops - 1,
+	}
+	if h := req.MaxForwards(); h != nil && h.Val() > 0 {
+		in.hopsLeft = uint8(h.Val() - 1)
 	}
 	to, from := req.To(), req.From()
 	in.leg = leg{
@@ -85,6 +90,9 @@ func (in *Inbound) Dialled() []string { return in.dialled }
 
 // Offer is the SDP of the INVITE; nil if it had none (RFC 3261 §13.2.1).
 func (in *Inbound) Offer() []byte { return in.offer }
+
+// MaxForwards is what is left for the INVITEs to devices.
+func (in *Inbound) MaxForwards() *uint8 { return &in.hopsLeft }
 
 // LocalAddress is our address as the trunk reaches us; invalid if unknown.
 func (in *Inbound) LocalAddress() netip.Addr { return in.srv.addressFor(in.flow) }

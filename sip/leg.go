@@ -18,6 +18,9 @@ const (
 	timer64T1 = 64 * timerT1
 )
 
+// defaultHops is the Max-Forwards of what we send (RFC 3261 §8.1.1.6).
+const defaultHops = 70
+
 // How a leg came to its end.
 type EndKind int
 
@@ -215,7 +218,7 @@ func (l *leg) buildRequest(method sipgo.RequestMethod, seq uint32) *sipgo.Reques
 	for _, r := range routes {
 		req.AppendHeader(&sipgo.RouteHeader{Address: *r.Clone()})
 	}
-	maxForwards := sipgo.MaxForwardsHeader(70)
+	maxForwards := sipgo.MaxForwardsHeader(defaultHops)
 	req.AppendHeader(&maxForwards)
 	req.AppendHeader(&sipgo.FromHeader{DisplayName: l.local.name, Address: *l.local.uri.Clone(), Params: l.local.params()})
 	req.AppendHeader(&sipgo.ToHeader{DisplayName: l.remote.name, Address: *l.remote.uri.Clone(), Params: l.remote.params()})

@@ -14,6 +14,10 @@ type Invitation struct {
 	Caller  Caller
 	SDP     []byte // our offer
 	Headers []Header
+
+	// MaxForwards is what the trunk's INVITE has left (RFC 3261 §16.6 step 3,
+	// which a B2BUA keeps too: RFC 7332 §4); nil: 70.
+	MaxForwards *uint8
 }
 
 // Progress is one step of an INVITE to a device. A Code of 200 or more is the last.
@@ -93,6 +97,10 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 	}
 	req := o.newRequest(sipgo.INVITE)
 	req.PrependHeader(s.via(f))
+	if inv.MaxForwards != nil {
+		left := sipgo.MaxForwardsHeader(*inv.MaxForwards)
+		req.ReplaceHeader(&left)
+	}
 	req.AppendHeader(s.contactHeader(f))
 	req.AppendHeader(sipgo.NewHeader("Allow", allowed))
 	for _, h := range s.identityHeaders(inv.Caller, f, callee) {
@@ -133,10 +141,16 @@ func (o *Outbound) received(res *sipgo.Response, err error) {
 	}
 }
 
+// ringing takes a provisional of any early dialog: behind a forking proxy
+// each has its own To tag, and only the one that is answered matters. One
+// that asks for a PRACK, which we have not offered, is taken as any other.
 func (o *Outbound) ringing(res *sipgo.Response) {
+	if o.final { // late: nothing follows the final answer
+		return
+	}
 	first := !o.provisional
 	o.provisional = true
-	if first && o.cancelled && !o.final {
+	if first && o.cancelled {
 		o.sendCancel()
 	}
 	if !o.cancelled {
@@ -181,7 +195,11 @@ func (o *Outbound) acceptedAgain(res *sipgo.Response, tag string) {
 	fork.learnPeer(res, true)
 	o.keepPath(&fork)
 	o.transmitAck(o.srv.withVia(fork.buildRequest(sipgo.ACK, fork.localSeq), o.flow))
-	fork.sendLater(fork.prepareBye(Reason{}))
+	why := reasonElsewhere
+	if o.cancelled {
+		why = o.why
+	}
+	fork.sendLater(fork.prepareBye(why))
 }
 
 // acknowledge sends the ACK to our 2xx and keeps it for its repetitions.

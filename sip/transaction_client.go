@@ -178,7 +178,7 @@ func hopByHop(method sipgo.RequestMethod, invite *sipgo.Request, to *sipgo.ToHea
 	for _, h := range invite.GetHeaders("Route") {
 		req.AppendHeader(sipgo.HeaderClone(h))
 	}
-	hops := sipgo.MaxForwardsHeader(70)
+	hops := sipgo.MaxForwardsHeader(defaultHops)
 	req.AppendHeader(&hops)
 	req.AppendHeader(sipgo.HeaderClone(invite.From()))
 	if to != nil {

@@ -34,6 +34,8 @@ type Call struct {
 	routes                []string
 	seq                   int
 	final                 bool
+	prack                 bool
+	pracked               string           // RSeq of the last reliable provisional
 	acks                  map[int]*Message // ACK to a 2xx, by CSeq
 	acked2xx              chan struct{}
 	ackOnce               sync.Once
@@ -189,11 +191,27 @@ func (c *Call) answered(x *Exchange, m *Message) {
 		defer c.put(m) // who waits for it finds all done
 	}
 	switch {
+	case code < 200:
+		c.acknowledgeProvisional(m)
 	case code >= 300:
 		c.agent.send(c.failAck(x, m))
 	case code >= 200 && !c.NoAck:
 		c.acknowledge(x, m)
 	}
+}
+
+// acknowledgeProvisional sends PRACK for a reliable provisional (RFC 3262 §4), once.
+func (c *Call) acknowledgeProvisional(m *Message) {
+	rseq := m.Get("RSeq")
+	if !c.prack || rseq == "" || rseq == c.pracked {
+		return
+	}
+	c.pracked = rseq
+	seq, _ := c.Invite.cseq()
+	c.seq++
+	prack := c.within("PRACK", c.seq)
+	prack.Add("RAck", fmt.Sprintf("%s %d INVITE", rseq, seq))
+	c.agent.exchange(prack, nil)
 }
 
 // learnAnswer takes the dialog state of an answer to the first INVITE.

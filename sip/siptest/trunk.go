@@ -50,6 +50,7 @@ type Invitation struct {
 	NoOffer  bool   // no SDP: the bridge offers in its 200
 	SDP      []byte // instead of our audio's
 	NoAck    bool   // never acknowledge the 200
+	Prack    bool   // acknowledge reliable provisionals (RFC 3262); the headers say that we can
 	Header   []Field
 }
 
@@ -62,7 +63,7 @@ func (t *Trunk) Invite(inv Invitation) (*Call, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.newCall(token() + "@" + hostOf(t.o.Local))
-	c.Audio, c.NoAck, c.seq = audio, inv.NoAck, 1
+	c.Audio, c.NoAck, c.prack, c.seq = audio, inv.NoAck, inv.Prack, 1
 	t.calls[dialogKey{c.ID, c.tag}] = c
 	c.Invite = t.invitation(c, inv)
 	c.invite = t.exchange(c.Invite, c)
