@@ -108,6 +108,7 @@ func isLoopback(host string) bool {
 type socket struct {
 	path   string // where it was configured
 	stream bool   // TCP; else UDP
+	dual   bool   // [::] takes IPv4 as well
 	host   string
 	port   string
 }
@@ -121,10 +122,10 @@ func (c *Config) validateSockets(main *document) {
 			continue // told by sip
 		}
 		host, port, _ := net.SplitHostPort(addr)
-		bound = append(bound, socket{fmt.Sprintf("sip.listen[%d]", i), network != "udp", host, port})
+		bound = append(bound, socket{path: fmt.Sprintf("sip.listen[%d]", i), stream: network != "udp", host: host, port: port})
 	}
 	if host, port, err := net.SplitHostPort(c.HTTP.Listen); err == nil {
-		bound = append(bound, socket{"http.listen", true, host, port})
+		bound = append(bound, socket{path: "http.listen", stream: true, dual: true, host: host, port: port})
 	}
 	c.validateMediaPorts(bound, main)
 	for i, later := range bound {
@@ -161,11 +162,18 @@ func (s socket) collides(other socket) bool {
 	if s.stream != other.stream || s.port != other.port || s.port == "0" {
 		return false
 	}
-	return s.host == other.host || wildcard(s.host) || wildcard(other.host)
+	return s.host == other.host || s.covers(other.host) || other.covers(s.host)
 }
 
-// wildcard holds for addresses that stand for all of a machine's; [::] takes IPv4 as well.
-func wildcard(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "" || err == nil && addr.IsUnspecified()
+// covers holds for an address that stands for all of a machine's, or for all of the family of host.
+func (s socket) covers(host string) bool {
+	if s.host == "" {
+		return true
+	}
+	all, err := netip.ParseAddr(s.host)
+	if err != nil || !all.IsUnspecified() {
+		return false
+	}
+	one, err := netip.ParseAddr(host)
+	return err != nil || one.Is4() == all.Is4() || s.dual && all.Is6()
 }

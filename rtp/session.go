@@ -96,12 +96,16 @@ func (s *Session) ReachedAt(side Side, address netip.Addr) {
 	}
 }
 
-// addressOr is what goes into SDP: the configured external address, else the session's own, else the default.
+// addressOr is what goes into SDP: the configured external address, unless the side is reached by the other family; else
+// the session's own, else the default.
 func (r *Relay) addressOr(own netip.Addr) netip.Addr {
-	if r.outside || !own.IsValid() || own.IsUnspecified() {
+	if !own.IsValid() || own.IsUnspecified() {
 		return r.address
 	}
-	return own.Unmap()
+	if own = own.Unmap(); r.outside && own.Is4() == r.address.Is4() {
+		return r.address
+	}
+	return own
 }
 
 // reserve takes both pairs and opens the trunk's socket.

@@ -219,6 +219,9 @@ func ParsePeer(s string) (prefix netip.Prefix, host string, err error) {
 		if err != nil {
 			return netip.Prefix{}, "", fmt.Errorf("%q is not a CIDR prefix: write it as 192.0.2.0/28", s)
 		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
 		if p != p.Masked() {
 			return netip.Prefix{}, "", fmt.Errorf("%q has host bits set: write %s for the network, or the address alone", s, p.Masked())
 		}

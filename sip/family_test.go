@@ -6,7 +6,7 @@ import (
 )
 
 func TestListenOnIPv4IsNotIPv6(t *testing.T) {
-	for addr, want := range map[string]string{"0.0.0.0:5060": "udp4", "127.0.0.1:0": "udp4", "[::]:5060": "udp", "[::1]:5060": "udp", "pbx.example.com:5060": "udp"} {
+	for addr, want := range map[string]string{"0.0.0.0:5060": "udp4", "127.0.0.1:0": "udp4", "[::]:5060": "udp6", "[::1]:5060": "udp6", ":5060": "udp", "pbx.example.com:5060": "udp"} {
 		if got := family("udp", addr); got != want {
 			t.Errorf("%s: %s, want %s", addr, got, want)
 		}

@@ -167,15 +167,23 @@ func (f *flow) close() {
 // String names the flow for logs and errors.
 func (f *flow) String() string { return f.proto + " " + f.peer.String() }
 
+// seenAs is our host as the peer sees it, an IPv6 address without brackets:
+// external (an IP address, a host name, or ""), unless that is an IP address of
+// the other family than the flow's; else the address of the socket.
+func (f *flow) seenAs(external string) string {
+	here := f.local().Addr()
+	if ip, err := netip.ParseAddr(external); external == "" || err == nil && ip.Is4() != here.Is4() {
+		return here.WithZone("").String()
+	}
+	return external
+}
+
 // newVia builds the Via of a request that leaves by f (RFC 3261 §18.1.1): a
 // fresh branch, and rport so that the response comes back through a NAT (RFC
 // 3581). externalAddr, an IP or host without port, replaces the address of the
 // socket; "" keeps it.
 func newVia(f *flow, externalAddr string) *sipgo.ViaHeader {
-	host := externalAddr
-	if host == "" {
-		host = f.local().Addr().String()
-	}
+	host := f.seenAs(externalAddr)
 	return &sipgo.ViaHeader{
 		ProtocolName:    "SIP",
 		ProtocolVersion: "2.0",

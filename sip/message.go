@@ -162,10 +162,7 @@ func (s *Server) ownURI(user string, f *flow) sipgo.Uri {
 
 // hostFor is our host as the peer of the flow should see it, in URI form.
 func (s *Server) hostFor(f *flow) string {
-	host := s.cfg.ExternalAddress
-	if host == "" {
-		host = f.local().Addr().String()
-	}
+	host := f.seenAs(s.cfg.ExternalAddress)
 	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
 		return "[" + host + "]"
 	}
@@ -175,10 +172,7 @@ func (s *Server) hostFor(f *flow) string {
 // addressFor is our IP address as the peer of the flow reaches it: what SDP
 // should name. Invalid where the external address is a host name.
 func (s *Server) addressFor(f *flow) netip.Addr {
-	if s.cfg.ExternalAddress == "" {
-		return f.local().Addr()
-	}
-	a, _ := netip.ParseAddr(s.cfg.ExternalAddress)
+	a, _ := netip.ParseAddr(f.seenAs(s.cfg.ExternalAddress))
 	return a
 }
 

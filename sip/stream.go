@@ -115,10 +115,20 @@ func (t *transport) handshake(conn net.Conn, config *tls.Config, until time.Time
 	return secured, nil
 }
 
+// household is what limits of one address count: an IPv6 user has a whole /64 to
+// himself.
+func household(ip netip.Addr) netip.Addr {
+	if ip.Is6() {
+		return sourceNetwork(ip).Addr()
+	}
+	return ip
+}
+
 // reserve counts a connection in, or says which limit forbids it.
 func (t *transport) reserve(ip netip.Addr) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	ip = household(ip)
 	switch {
 	case t.accepted >= t.cfg.Limits.Connections:
 		return rejectedConnections
@@ -134,6 +144,7 @@ func (t *transport) release(ip netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.accepted--
+	ip = household(ip)
 	if t.perIP[ip]--; t.perIP[ip] <= 0 {
 		delete(t.perIP, ip)
 	}

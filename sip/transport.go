@@ -109,13 +109,17 @@ func (t *transport) listenOne(ctx context.Context, network, addr string) error {
 	return t.listenStream(ctx, network, addr)
 }
 
-// family narrows a network to IPv4 for an IPv4 address: Go would open 0.0.0.0
-// on IPv6 as well, which nobody asked for.
+// family narrows a network to the family of an address: Go would open 0.0.0.0 on
+// IPv6 as well, and [::] on IPv4. Without an address it is both.
 func family(network, addr string) string {
-	if ap, err := netip.ParseAddrPort(addr); err == nil && ap.Addr().Is4() {
+	ap, err := netip.ParseAddrPort(addr)
+	switch {
+	case err != nil:
+		return network
+	case ap.Addr().Is4():
 		return network + "4"
 	}
-	return network
+	return network + "6"
 }
 
 // addresses lists what is listened on, as "udp://127.0.0.1:5060", in the order
@@ -328,7 +332,7 @@ func stampVia(via *sipgo.ViaHeader, from netip.AddrPort) {
 	if via == nil {
 		return
 	}
-	via.Params.Add("received", from.Addr().String())
+	via.Params.Add("received", from.Addr().WithZone("").String())
 	via.Params.Add("rport", strconv.Itoa(int(from.Port())))
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -21,6 +22,7 @@ type udpListener struct {
 	number int // its place among the listeners, part of flow IDs
 	conn   net.PacketConn
 	here   netip.AddrPort
+	dual   bool  // takes IPv4 and IPv6
 	last   *flow // the reader's: of the last datagram
 
 	mu   sync.RWMutex
@@ -37,7 +39,7 @@ func (t *transport) listenUDP(ctx context.Context, addr string) error {
 			t.log.Warn("udp socket keeps its small read buffer: raise net.core.rmem_max", "err", err)
 		}
 	}
-	l := &udpListener{t: t, conn: conn, here: addrPort(conn.LocalAddr()), kept: map[netip.AddrPort]*flow{}}
+	l := &udpListener{t: t, conn: conn, here: addrPort(conn.LocalAddr()), dual: strings.HasPrefix(addr, ":"), kept: map[netip.AddrPort]*flow{}}
 	if !t.addUDP(l) {
 		conn.Close()
 		return net.ErrClosed
@@ -133,8 +135,8 @@ func (l *udpListener) localTowards(peer netip.AddrPort) netip.AddrPort {
 // reaches reports whether the socket can send to the peer's address family.
 func (l *udpListener) reaches(peer netip.AddrPort) bool {
 	a := l.here.Addr()
-	if a.IsUnspecified() {
-		return a.Is6() || peer.Addr().Is4() // [::] takes both
+	if l.dual {
+		return true
 	}
 	return a.Is4() == peer.Addr().Is4() && (!a.IsLoopback() || peer.Addr().IsLoopback())
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -339,11 +340,14 @@ func phrase(code int) string {
 	return "Status"
 }
 
-// hostOf is the address part of "host:port".
+// hostOf is the host part of "host:port" as it stands in a URI.
 func hostOf(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
+	switch {
+	case err != nil:
 		return addr
+	case strings.Contains(host, ":"):
+		return "[" + host + "]"
 	}
 	return host
 }

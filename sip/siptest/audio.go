@@ -105,9 +105,13 @@ func (a *Audio) SDP(direction string) []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.version++
-	return fmt.Appendf(nil, "v=0\r\no=- %d %d IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio %d RTP/AVP %s\r\n"+
+	family := "IP4"
+	if a.here.Addr().Is6() {
+		family = "IP6"
+	}
+	return fmt.Appendf(nil, "v=0\r\no=- %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio %d RTP/AVP %s\r\n"+
 		"a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=%s\r\n",
-		a.ssrc, a.version, a.here.Addr(), a.here.Addr(), a.here.Port(), a.codecs, direction)
+		a.ssrc, a.version, family, a.here.Addr(), family, a.here.Addr(), a.here.Port(), a.codecs, direction)
 }
 
 // Hear takes the other side's SDP: where to send, and what.

@@ -313,14 +313,14 @@ func (n *Network) resolve(addr string) (netip.AddrPort, error) {
 
 // bindAddr reads "host:port" with host empty or the host's own.
 func (h *Host) bindAddr(addr string) (netip.AddrPort, error) {
-	if strings.HasPrefix(addr, ":") {
-		addr = "0.0.0.0" + addr
+	if port, ok := strings.CutPrefix(addr, ":"); ok {
+		addr = net.JoinHostPort(h.addr.String(), port)
 	}
 	bound, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return bound, opError("listen", "", err)
 	}
-	if !bound.Addr().IsUnspecified() && bound.Addr() != h.addr {
+	if bound.Addr() != h.addr && (!bound.Addr().IsUnspecified() || bound.Addr().Is4() != h.addr.Is4()) {
 		return bound, opError("listen", "", fmt.Errorf("%s is not an address of %s", bound, h.addr))
 	}
 	return bound, nil

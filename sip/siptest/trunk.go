@@ -56,7 +56,7 @@ type Invitation struct {
 
 // Invite calls the bridge.
 func (t *Trunk) Invite(inv Invitation) (*Call, error) {
-	audio, err := OpenAudio(t.ctx, t.o.Sockets, net.JoinHostPort(hostOf(t.o.Local), "0"))
+	audio, err := OpenAudio(t.ctx, t.o.Sockets, net.JoinHostPort(strings.Trim(hostOf(t.o.Local), "[]"), "0"))
 	if err != nil {
 		return nil, err
 	}
