@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"flag"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,6 +53,8 @@ type setup struct {
 	state     string       // directory of the database; "": in memory
 	log       slog.Handler // nil: the test's output
 	tcpTrunk  bool
+	dual      bool        // the bridge is on IPv6 too
+	trunkHost string      // where the trunk calls from; "": trunkIP
 	tls       *tls.Config // of further listeners; nil: none
 }
 
@@ -125,8 +129,12 @@ func newWorld(t *testing.T, change func(*setup)) *world {
 
 // distance sets the link between the bridge and a host, both ways.
 func (w *world) distance(ip string, l siptest.Link) {
-	w.net.Link(ip, bridgeIP, l)
-	w.net.Link(bridgeIP, ip, l)
+	ours := bridgeIP
+	if strings.Contains(ip, ":") {
+		ours = bridgeSix
+	}
+	w.net.Link(ip, ours, l)
+	w.net.Link(ours, ip, l)
 }
 
 func (w *world) must(err error) {
@@ -197,7 +205,7 @@ func (w *world) start() {
 	if w.log != nil {
 		log = slog.New(w.log)
 	}
-	host := w.net.Host(bridgeIP)
+	host := w.net.DualHost(bridgeIP, bridgeSix)
 	w.metrics = prometheus.NewRegistry()
 	w.location, err = location.New(store, location.Options{Log: log, Registerer: w.metrics})
 	w.must(err)
@@ -214,6 +222,9 @@ func (w *world) start() {
 	w.must(err)
 	sc := sip.DefaultConfig()
 	sc.Listen = []string{"udp://" + bridgeSIP, "tcp://" + bridgeSIP}
+	if w.dual {
+		sc.Listen = append(sc.Listen, "udp://[::]:5060", "tcp://[::]:5060")
+	}
 	if w.tls != nil {
 		sc.Listen = append(sc.Listen, "tls://"+bridgeTLS, "wss://"+bridgeWSS)
 	}
@@ -248,6 +259,10 @@ func (w *world) stopBridge() {
 
 func (w *world) startTrunk() {
 	o := siptest.TrunkOptions{Sockets: w.net.Host(trunkIP), Local: trunkIP + ":5060", Bridge: bridgeSIP, Ladder: w.ladder}
+	if ip := w.trunkHost; ip != "" {
+		o.Sockets, o.Local, o.Bridge = w.net.Host(ip), net.JoinHostPort(ip, "5060"), bridgeSixSIP
+		w.distance(ip, siptest.Link{Delay: trunkDelay})
+	}
 	if w.tcpTrunk {
 		o.Transport = "tcp"
 	}

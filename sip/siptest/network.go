@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -229,7 +230,7 @@ func (h *Host) ListenUDP(bound netip.AddrPort) (*PacketConn, error) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	if bound.Addr().IsValid() && !bound.Addr().IsUnspecified() && bound.Addr() != h.addr {
-		return nil, opError("listen", "udp", fmt.Errorf("%s is not an address of %s", bound, h.addr))
+		return nil, opError("listen", "udp", fmt.Errorf("%s is not an address of %s: %w", bound, h.addr, syscall.EADDRNOTAVAIL))
 	}
 	port := bound.Port()
 	if port == 0 {
@@ -321,7 +322,7 @@ func (h *Host) bindAddr(addr string) (netip.AddrPort, error) {
 		return bound, opError("listen", "", err)
 	}
 	if bound.Addr() != h.addr && (!bound.Addr().IsUnspecified() || bound.Addr().Is4() != h.addr.Is4()) {
-		return bound, opError("listen", "", fmt.Errorf("%s is not an address of %s", bound, h.addr))
+		return bound, opError("listen", "", fmt.Errorf("%s is not an address of %s: %w", bound, h.addr, syscall.EADDRNOTAVAIL))
 	}
 	return bound, nil
 }
