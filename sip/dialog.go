@@ -1,16 +1,23 @@
 package sip
 
 import (
+	"hash/maphash"
 	"strconv"
 	"sync"
+	"time"
 
 	sipgo "github.com/emiago/sipgo/sip"
 )
 
 // dialogTable finds the leg that an in-dialog request belongs to.
 type dialogTable struct {
-	mu   sync.RWMutex // guards the following
-	legs map[dialogID]dialogOwner
+	seeds txSeeds
+
+	mu     sync.RWMutex // guards the following
+	legs   map[dialogID]dialogOwner
+	relics map[txKey]relic // of dialogs that are over
+	fading []fade          // when each relic ends, the oldest first
+	timer  *time.Timer
 }
 
 // dialogOwner is what a dialog's messages go to.
@@ -21,7 +28,12 @@ type dialogOwner interface {
 
 func (l *leg) base() *leg { return l }
 
-func newDialogTable() *dialogTable { return &dialogTable{legs: map[dialogID]dialogOwner{}} }
+func newDialogTable() *dialogTable {
+	return &dialogTable{
+		seeds: txSeeds{maphash.MakeSeed(), maphash.MakeSeed()},
+		legs:  map[dialogID]dialogOwner{}, relics: map[txKey]relic{},
+	}
+}
 
 func (d *dialogTable) add(id dialogID, o dialogOwner) {
 	d.mu.Lock()
@@ -74,6 +86,9 @@ func (s *Server) within(req *sipgo.Request) dialogOwner {
 // reader and does not block.
 func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 	o := s.within(req)
+	if o == nil && s.afterTheEnd(req, tx) {
+		return
+	}
 	if o == nil {
 		s.answer(tx, 481)
 		if s.unknown(f, req) { // one answer and no state: the sender may be forged
@@ -130,7 +145,10 @@ func (l *leg) inOrder(seq uint32) bool {
 func (l *leg) hungUp(bye *sipgo.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.parting = nil // both hang up at once: the peer's BYE is enough
+	if l.parting != nil { // both hang up at once: the peer's BYE is enough
+		l.parting = nil
+		l.srv.dialogs.retire(l)
+	}
 	l.forgetAnswer()
 	l.finish(End{Kind: EndHungUp, Reason: reasonOf(bye)})
 }

@@ -134,7 +134,9 @@ func (l *leg) finish(e End) {
 	close(l.ended)
 	// A late re-sent 2xx of the far end or its BYE must still find the dialog,
 	// so that it gets ACK or 200 rather than 481: forget after 64*T1.
-	time.AfterFunc(timer64T1, func() { l.srv.dialogs.remove(l.id) })
+	if l.parting == nil {
+		l.srv.dialogs.retire(l)
+	}
 }
 
 // Hangup sends BYE with the reason, on the newest flow, and ends the leg. It
@@ -163,6 +165,7 @@ func (l *leg) part() {
 	l.parting = nil
 	l.forgetAnswer()
 	l.sendLater(l.prepareBye(reason))
+	l.srv.dialogs.retire(l)
 }
 
 // partAtOnce is part for a server that ends and cannot wait any longer.

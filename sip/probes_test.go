@@ -5,7 +5,7 @@ package sip
 func (d *dialogTable) len() int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return len(d.legs)
+	return len(d.legs) + len(d.relics)
 }
 
 // pendingCount is the size of the table.

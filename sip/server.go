@@ -209,17 +209,14 @@ func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
 	if res.CSeq() == nil || res.CSeq().MethodName != sipgo.INVITE {
 		return
 	}
-	from := res.From()
-	if from == nil {
+	id := dialogID{callIDOf(res), fromTag(res)}
+	if o, ok := s.dialogs.find(id).(*Outbound); ok {
+		if res.CSeq().SeqNo == o.invite.CSeq().SeqNo {
+			o.stray(res)
+		}
 		return
 	}
-	tag, _ := from.Params.Get("tag")
-	s.dialogs.mu.RLock()
-	o, ok := s.dialogs.legs[dialogID{callIDOf(res), tag}].(*Outbound)
-	s.dialogs.mu.RUnlock()
-	if ok && res.CSeq().SeqNo == o.invite.CSeq().SeqNo {
-		o.stray(res)
-	}
+	s.lateAnswer(id, res)
 }
 
 // incoming admits an INVITE that starts a dialog, or answers it.

@@ -298,10 +298,8 @@ func (t *transactions) removeServer(s *serverTx) {
 	if t.server[s.key] == s {
 		delete(t.server, s.key)
 		t.detach(s.f, s)
-	} else if t.traces.byKey[s.key].toTag == s.toTag {
-		delete(t.traces.byKey, s.key)
 	} else {
-		return
+		delete(t.traces.byKey, s.key)
 	}
 	t.unmerge(s.mergeKey, s.key)
 }

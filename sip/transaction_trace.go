@@ -1,6 +1,9 @@
 package sip
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // timerT4 is how long a message stays in the network (RFC 3261 §17.1.2.2).
 const timerT4 = 5 * time.Second
@@ -13,7 +16,7 @@ const maxTraces = 4 * maxTransactions
 // trace is what is left of an answered request until no retransmission of it
 // can come any more.
 type trace struct {
-	toTag    string
+	toTag    string // of an INVITE, for its CANCEL
 	mergeKey txKey
 	final    int
 	again    []byte // the answer to repeat; nil: retransmissions are absorbed
@@ -43,9 +46,11 @@ type fade struct {
 
 // retire exchanges a transaction for its trace.
 func (t *transactions) retire(s *serverTx, again []byte, wait time.Duration) {
-	tr := trace{toTag: s.toTag, mergeKey: s.mergeKey, final: s.final, again: again}
+	tr := trace{mergeKey: s.mergeKey, final: s.final, again: again}
 	if again != nil {
 		tr.f = s.f
+	} else { // of an INVITE; a copy, as it may be part of the whole message
+		tr.toTag = strings.Clone(s.toTag)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
