@@ -42,6 +42,13 @@ func (c *Call) Replaces() string {
 	return c.ID + ";to-tag=" + c.remoteTag + ";from-tag=" + c.tag
 }
 
+// PeersReplaces names the dialog as this end has it.
+func (c *Call) PeersReplaces() string {
+	c.agent.mu.Lock()
+	defer c.agent.mu.Unlock()
+	return c.ID + ";to-tag=" + c.tag + ";from-tag=" + c.remoteTag
+}
+
 // reply answers a request of the bridge's that the agent does not know itself.
 // The caller holds a.mu.
 func (c *Call) reply(s *served) {
