@@ -17,6 +17,9 @@ type Config struct {
 	// Domains are the hosts of the AORs we are registrar for. Empty: any.
 	Domains   []string `yaml:"domains"`
 	UserAgent string   `yaml:"user_agent"`
+	// Resolvers are the DNS servers for SIP (RFC 3263), host or host:port.
+	// Empty: those of /etc/resolv.conf.
+	Resolvers []string `yaml:"resolvers"`
 
 	TLS TLSConfig `yaml:"tls"`
 	// Origins are the web origins whose pages may connect to ws:// and wss://
@@ -103,6 +106,7 @@ func (c Config) Validate(report func(path, problem string)) {
 		report("tls", "certificate and key belong together: set both files, or none")
 	}
 	c.validateOrigins(report)
+	c.validateResolvers(report)
 	c.Auth.validate(report)
 	c.Registration.validate(report)
 	c.Limits.validate(report)

@@ -85,7 +85,7 @@ func TestTrunkFaults(t *testing.T) {
 		"peers[0] peers[1] peers[2] peers[4]": {Name: "p", Peers: []string{"192.0.2.1/28", "sip:h", "192.0.2.300", "10.0.0.1", "10.0.0.1"}},
 		"options_interval":                    {Name: "p", Peers: []string{"h"}, OptionsInterval: time.Second},
 		"transport":                           {Name: "p", Peers: []string{"h"}, Transport: "sctp"},
-		"transport ":                          {Name: "c", Registrar: "sips:h", Username: "u", Password: "p"},
+		"transport ":                          {Name: "c", Registrar: "sips:h", Username: "u", Password: "p", Transport: "tcp"},
 		"outbound_proxy":                      {Name: "p", Peers: []string{"h"}, OutboundProxy: "sip://h"},
 		"root_ca":                             {Name: "p", Peers: []string{"h"}, RootCA: "ca.pem"},
 		"max_calls":                           {Name: "p", Peers: []string{"h"}, MaxCalls: -1},
@@ -110,7 +110,7 @@ func TestTrunkFaults(t *testing.T) {
 func TestTrunkDefaults(t *testing.T) {
 	no := false
 	got := TrunkConfig{EarlyMedia: &no}.WithDefaults()
-	if *got.EarlyMedia || got.Transport != "udp" || got.Expires != 10*time.Minute || len(got.CallerID) != 2 {
+	if *got.EarlyMedia || got.Transport != "" || got.Expires != 10*time.Minute || len(got.CallerID) != 2 {
 		t.Errorf("%+v", got)
 	}
 	if !*(TrunkConfig{}).WithDefaults().EarlyMedia {

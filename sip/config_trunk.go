@@ -30,7 +30,7 @@ type TrunkConfig struct {
 	OptionsInterval time.Duration `yaml:"options_interval"` // 0: no OPTIONS
 
 	OutboundProxy string `yaml:"outbound_proxy"` // sip: URI
-	Transport     string `yaml:"transport"`      // udp, tcp or tls
+	Transport     string `yaml:"transport"`      // udp, tcp, tls, or "": what the DNS says, else udp
 	RootCA        string `yaml:"root_ca"`        // PEM file of further trust anchors for tls
 
 	EarlyMedia *bool    `yaml:"early_media"` // nil: true
@@ -43,9 +43,6 @@ type TrunkConfig struct {
 
 // WithDefaults returns the trunk with every absent key filled in.
 func (t TrunkConfig) WithDefaults() TrunkConfig {
-	if t.Transport == "" {
-		t.Transport = "udp"
-	}
 	if t.Expires == 0 {
 		t.Expires = 10 * time.Minute
 	}
@@ -125,10 +122,10 @@ func (t TrunkConfig) validatePeers(report func(path, problem string)) {
 }
 
 func (t TrunkConfig) validateTransport(report func(path, problem string)) {
-	if !slices.Contains([]string{"udp", "tcp", "tls"}, t.Transport) {
-		report("transport", fmt.Sprintf("%q is not a transport: use udp, tcp or tls", t.Transport))
+	if !slices.Contains([]string{"", "udp", "tcp", "tls"}, t.Transport) {
+		report("transport", fmt.Sprintf("%q is not a transport: use udp, tcp, tls, or leave it out for what the DNS says", t.Transport))
 	}
-	if strings.HasPrefix(strings.ToLower(t.Registrar), "sips:") && t.Transport != "tls" {
+	if strings.HasPrefix(strings.ToLower(t.Registrar), "sips:") && t.Transport != "tls" && t.Transport != "" {
 		report("transport", "a sips: registrar is reached over TLS only: set transport: tls, or write the registrar as sip:")
 	}
 	if t.OutboundProxy != "" {
@@ -136,7 +133,7 @@ func (t TrunkConfig) validateTransport(report func(path, problem string)) {
 			report("outbound_proxy", problem)
 		}
 	}
-	if t.RootCA != "" && t.Transport != "tls" {
+	if byDNS := t.Transport == "" && t.Registrar != ""; t.RootCA != "" && t.Transport != "tls" && !byDNS {
 		report("root_ca", "is used with transport: tls only: set that, or remove root_ca")
 	}
 }

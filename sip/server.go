@@ -53,6 +53,7 @@ type Server struct {
 	log       *slog.Logger
 	loc       *location.Service
 	transport *transport
+	resolver  *resolver
 	txs       *transactions
 	dialogs   *dialogTable
 	registrar *registrar
@@ -79,6 +80,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, dialogs: newDialogTable(), work: newGroup(), metrics: newMetrics(o.Registerer)}
+	s.resolver = &resolver{dns: newDNSClient(o.Network, cfg.Resolvers), reaches: s.reaches}
 	for _, tc := range trunks {
 		t, err := newTrunk(s, tc.WithDefaults())
 		if err != nil {

@@ -2,14 +2,8 @@ package sip
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,16 +19,13 @@ type Trunk struct {
 	log *slog.Logger
 
 	prefixes []netip.Prefix // peers given as addresses
-	hosts    []string       // peers and servers given as names
-	callID   string         // one for all REGISTERs of this process (RFC 3261 §10.2.4)
-	client   *digestClient
+	hosts    []string       // peers given as names
+	up       *uplink        // to the server, or to those peers that are one host
+	login    *login         // nil: known by address alone
 
 	mu    sync.Mutex // guards the following
 	state TrunkState
-	addrs map[string][]netip.Addr // host -> addresses, as last resolved
-	flow  *flow                   // the connection of our registration, tcp and tls
-	lost  chan struct{}           // closed when flow dies, so that the loop registers again
-	seq   uint32
+	addrs map[string][]netip.Addr // of hosts, as last resolved
 }
 
 // TrunkState is what an administrator sees of a trunk.
@@ -45,6 +36,7 @@ type TrunkState struct {
 	State     string    `json:"state"` // registered | registering | failed | unregistered | reachable | unreachable | not probed
 	Since     time.Time `json:"since"`
 	Server    string    `json:"server,omitempty"` // registrar or peers
+	Target    string    `json:"target,omitempty"` // address in use, such as "udp://192.0.2.10:5060"
 	Expires   time.Time `json:"expires,omitzero"`
 	NextTry   time.Time `json:"next_try,omitzero"`
 	LastCode  int       `json:"last_code,omitempty"`
@@ -56,11 +48,7 @@ type TrunkState struct {
 const resolveInterval = 5 * time.Minute
 
 func newTrunk(s *Server, cfg TrunkConfig) (*Trunk, error) {
-	t := &Trunk{
-		cfg: cfg, srv: s, log: s.log.With("trunk", cfg.Name),
-		callID: newTag() + newTag(), addrs: map[string][]netip.Addr{}, lost: make(chan struct{}),
-		client: newDigestClient(cfg.Username, cfg.Password),
-	}
+	t := &Trunk{cfg: cfg, srv: s, log: s.log.With("trunk", cfg.Name), addrs: map[string][]netip.Addr{}}
 	for _, p := range cfg.Peers {
 		prefix, host, err := ParsePeer(p)
 		if err != nil {
@@ -73,13 +61,8 @@ func newTrunk(s *Server, cfg TrunkConfig) (*Trunk, error) {
 		}
 	}
 	t.state = TrunkState{Name: cfg.Name, Kind: "peer", Up: true, State: "not probed", Since: time.Now(), Server: strings.Join(cfg.Peers, ", ")}
-	if cfg.Registrar != "" {
-		t.state.Kind, t.state.State, t.state.Up, t.state.Server = "registration", "registering", false, cfg.Registrar
-		for _, uri := range []string{cfg.Registrar, cfg.OutboundProxy} {
-			if u, err := parseURI(uri); err == nil && uri != "" {
-				t.hosts = append(t.hosts, u.Host)
-			}
-		}
+	if err := t.attach(); err != nil {
+		return nil, err
 	}
 	s.metrics.up(cfg.Name, t.state.Up)
 	return t, nil
@@ -118,84 +101,6 @@ func (t *Trunk) set(change func(*TrunkState)) {
 	}
 }
 
-// run keeps the trunk up until ctx ends: names resolved, registration or OPTIONS alive.
-func (t *Trunk) run(ctx context.Context) {
-	var work sync.WaitGroup
-	defer work.Wait()
-	if len(t.hosts) > 0 {
-		t.resolveAll(ctx)
-		work.Go(func() { t.keepResolving(ctx) })
-	}
-	switch {
-	case t.cfg.Registrar != "":
-		t.keepRegistered(ctx)
-	case t.cfg.OptionsInterval > 0:
-		t.keepProbing(ctx)
-	}
-}
-
-func (t *Trunk) keepResolving(ctx context.Context) {
-	tick := time.NewTicker(resolveInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			t.resolveAll(ctx)
-		}
-	}
-}
-
-// resolveAll looks every host up; a name that fails keeps its last addresses.
-func (t *Trunk) resolveAll(ctx context.Context) {
-	for _, host := range t.hosts {
-		if _, err := t.resolve(ctx, host); err != nil {
-			t.log.Warn("the host of a trunk cannot be resolved; calls from it are not recognised until it can", "host", host, "err", err)
-		}
-	}
-}
-
-func (t *Trunk) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	host = strings.Trim(host, "[]")
-	addrs := []netip.Addr{}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		addrs = append(addrs, ip.Unmap())
-	} else if addrs, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-		return nil, err
-	}
-	for i := range addrs {
-		addrs[i] = addrs[i].Unmap()
-	}
-	t.mu.Lock()
-	t.addrs[host] = addrs
-	t.mu.Unlock()
-	return addrs, nil
-}
-
-// owns reports whether a request from this flow is the trunk's.
-func (t *Trunk) owns(f *flow) bool {
-	ip := f.remote().Addr().Unmap()
-	if slices.ContainsFunc(t.prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }) {
-		return true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, addrs := range t.addrs {
-		if slices.Contains(addrs, ip) {
-			return true
-		}
-	}
-	return false
-}
-
-// connectedBy: f is the connection that we opened to register.
-func (t *Trunk) connectedBy(f *flow) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.flow == f
-}
-
 // trunkFor finds the trunk that a request comes from; nil for a stranger.
 // The connection of our registration names its trunk. Where several share an
 // address, the user of the Request-URI tells: it is the user name of our
@@ -203,7 +108,7 @@ func (t *Trunk) connectedBy(f *flow) bool {
 func (s *Server) trunkFor(f *flow, req *sipgo.Request) *Trunk {
 	trunks := s.Trunks()
 	for _, t := range trunks {
-		if t.connectedBy(f) {
+		if t.up.has(f) {
 			return t
 		}
 	}
@@ -222,16 +127,8 @@ func (s *Server) trunkFor(f *flow, req *sipgo.Request) *Trunk {
 	return found
 }
 
-// flowClosed wakes the registration loop when its connection has died.
-func (t *Trunk) flowClosed(f *flow) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.flow == f {
-		t.flow = nil
-		close(t.lost)
-		t.lost = make(chan struct{})
-	}
-}
+// flowClosed wakes the registration when its connection has died.
+func (t *Trunk) flowClosed(f *flow) { t.up.closed(f) }
 
 // trunkPath is the flow for an in-dialog request towards a trunk: the stream
 // it lives on; else, for datagrams, the next hop's address where that is an IP
@@ -263,17 +160,9 @@ func (t *Trunk) reconnect(proto string, addr netip.AddrPort) (*flow, error) {
 	if f := t.srv.transport.streamTo(proto, addr); f != nil {
 		return f, nil
 	}
-	config, err := trunkTLS(t.cfg)
-	if err != nil {
-		return nil, err
-	}
-	name := addr.Addr().String()
-	if n := len(t.hosts); n > 0 {
-		name = strings.Trim(t.hosts[n-1], "[]")
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
-	f, err := t.srv.transport.dial(ctx, strings.ToLower(proto), addr.String(), name, config)
+	f, err := t.up.dial(ctx, target{proto: proto, addr: addr})
 	if err == nil {
 		time.AfterFunc(2*timer64T1, f.close)
 	}
@@ -291,26 +180,6 @@ func hopAddress(u sipgo.Uri) (netip.AddrPort, bool) {
 	}
 	ip, err := netip.ParseAddr(strings.Trim(u.Host, "[]"))
 	return netip.AddrPortFrom(ip.Unmap(), uint16(port)), err == nil
-}
-
-// trunkTLS is the TLS configuration towards a trunk: its own trust anchors
-// besides the system's. nil: the defaults.
-func trunkTLS(cfg TrunkConfig) (*tls.Config, error) {
-	if cfg.RootCA == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(cfg.RootCA)
-	if err != nil {
-		return nil, fmt.Errorf("root_ca: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("root_ca: %s holds no PEM certificate", cfg.RootCA)
-	}
-	return &tls.Config{RootCAs: pool}, nil
 }
 
 // datagramsTo is the UDP flow to an address.

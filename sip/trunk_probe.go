@@ -2,20 +2,21 @@ package sip
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	sipgo "github.com/emiago/sipgo/sip"
 )
 
-// keepProbing sends OPTIONS to a peer given by one address; any answer means
-// that it is there (RFC 3261 §11).
+// keepProbing sends OPTIONS to a peer; any answer means that it is there
+// (RFC 3261 §11).
 func (t *Trunk) keepProbing(ctx context.Context) {
-	target := t.probeTarget()
-	if target == "" {
+	if len(t.singles()) == 0 {
 		return
 	}
 	for {
-		err := t.probe(ctx, target)
+		err := t.probe(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -24,7 +25,7 @@ func (t *Trunk) keepProbing(ctx context.Context) {
 			if err != nil {
 				s.State, s.LastError = "unreachable", "no answer to OPTIONS: "+err.Error()
 			}
-			s.NextTry = time.Now().Add(t.cfg.OptionsInterval)
+			s.NextTry, s.Target = time.Now().Add(t.cfg.OptionsInterval), t.up.inUse()
 		})
 		if !sleep(ctx, t.cfg.OptionsInterval) {
 			return
@@ -32,31 +33,30 @@ func (t *Trunk) keepProbing(ctx context.Context) {
 	}
 }
 
-// probeTarget is the first peer that is one host; networks cannot be asked.
-func (t *Trunk) probeTarget() string {
-	for _, p := range t.prefixes {
-		if p.IsSingleIP() {
-			host := p.Addr().String()
-			if p.Addr().Is6() {
-				host = "[" + host + "]"
-			}
-			return "sip:" + host
-		}
+// errNotServing is an answer to OPTIONS that means: not here, not now.
+var errNotServing = errors.New("it answers that it cannot serve")
+
+func (t *Trunk) probe(ctx context.Context) error {
+	f, err := t.up.connect(ctx)
+	if err != nil {
+		return err
 	}
-	if len(t.hosts) > 0 {
-		return "sip:" + t.hosts[0]
+	res, err := t.srv.exchange(ctx, f, t.newOptions(f), targetPatience)
+	if err != nil {
+		t.up.failed(f, true, 0)
+		return err
 	}
-	return ""
+	if res.StatusCode == 408 || res.StatusCode == 503 {
+		t.up.failed(f, false, retryAfter(res))
+		return fmt.Errorf("%w: %d %s", errNotServing, res.StatusCode, SanitiseText(res.Reason, 64))
+	}
+	return nil
 }
 
-func (t *Trunk) probe(ctx context.Context, target string) error {
-	f, err := t.flowTo(ctx, target)
-	if err != nil {
-		return err
-	}
-	u, err := parseURI(target)
-	if err != nil {
-		return err
+func (t *Trunk) newOptions(f *flow) *sipgo.Request {
+	u := sipgo.Uri{Scheme: "sip", Host: uriHost(f.remote().Addr())}
+	if port := f.remote().Port(); port != 5060 {
+		u.Port = int(port)
 	}
 	req := sipgo.NewRequest(sipgo.OPTIONS, u)
 	req.AppendHeader(t.srv.via(f))
@@ -68,6 +68,5 @@ func (t *Trunk) probe(ctx context.Context, target string) error {
 	req.AppendHeader(&callID)
 	req.AppendHeader(&sipgo.CSeqHeader{SeqNo: 1, MethodName: sipgo.OPTIONS})
 	req.AppendHeader(t.srv.contactHeader(f))
-	_, err = t.exchange(ctx, f, req)
-	return err
+	return req
 }

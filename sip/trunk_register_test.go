@@ -302,9 +302,9 @@ func TestTrunkOfACall(t *testing.T) {
 				synctest.Wait()
 				text := message(fmt.Sprintf("INVITE sip:%s@192.0.2.1 SIP/2.0", c.user), "", "Via: SIP/2.0/TCP 192.0.2.9:5060;branch=z9hG4bKone")
 				var conn = b.srv.Trunks()[1]
-				conn.mu.Lock()
-				own := conn.flow.local()
-				conn.mu.Unlock()
+				conn.up.mu.Lock()
+				own := conn.up.flow.local()
+				conn.up.mu.Unlock()
 				var w *wire
 				for _, open := range far.conns {
 					if c.tcp && open.RemoteAddr().String() == own.String() {

@@ -1,0 +1,164 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+// attach makes the trunk's uplink, and its registration where it has one.
+func (t *Trunk) attach() error {
+	cfg, s := t.cfg, t.srv
+	config := func() (*tls.Config, error) { return trunkTLS(cfg) }
+	if cfg.Registrar == "" {
+		t.up = newUplink(s, t.log, t.peerName(), t.locatePeers, config)
+		return nil
+	}
+	registrar, err := parseURI(cfg.Registrar)
+	if err != nil {
+		return err
+	}
+	next := registrar
+	if cfg.OutboundProxy != "" {
+		if next, err = parseURI(cfg.OutboundProxy); err != nil {
+			return err
+		}
+	}
+	t.up = newUplink(s, t.log, next.Host, func(ctx context.Context) (located, error) {
+		return s.resolver.locate(ctx, next, cfg.Transport)
+	}, config)
+	aor := sipgo.Uri{Scheme: registrar.Scheme, User: cfg.Username, Host: registrar.Host}
+	if registrar.User != "" {
+		aor.User = registrar.User
+	}
+	t.login = newLogin(s, t.up, loginConfig{
+		registrar: registrar, aor: aor, username: cfg.Username, password: cfg.Password,
+		contact: cfg.Username, expires: cfg.Expires, proxy: cfg.OutboundProxy, changed: t.registered,
+	})
+	t.state.Kind, t.state.State, t.state.Up, t.state.Server = "registration", "registering", false, cfg.Registrar
+	return nil
+}
+
+// registered takes over how the registration stands.
+func (t *Trunk) registered(now loginState) {
+	t.set(func(s *TrunkState) {
+		s.State, s.Up, s.LastCode, s.LastError = now.State, now.Up, now.Code, now.Error
+		s.Expires, s.NextTry, s.Target = now.Expires, now.NextTry, t.up.inUse()
+	})
+}
+
+// run keeps the trunk up until ctx ends: names resolved, registration or OPTIONS alive.
+func (t *Trunk) run(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	if len(t.hosts) > 0 {
+		t.resolveAll(ctx)
+		work.Go(func() { t.keepResolving(ctx) })
+	}
+	switch {
+	case t.login != nil:
+		t.login.start(ctx, 0)
+		<-ctx.Done()
+		t.login.stop()
+	case t.cfg.OptionsInterval > 0:
+		t.keepProbing(ctx)
+	}
+}
+
+// keepResolving looks the peers' names up again as often as the DNS says.
+func (t *Trunk) keepResolving(ctx context.Context) {
+	for {
+		if !sleep(ctx, t.resolveAll(ctx)) {
+			return
+		}
+	}
+}
+
+// resolveAll looks every peer up; a name that fails keeps its last addresses.
+// It says when to look again.
+func (t *Trunk) resolveAll(ctx context.Context) time.Duration {
+	next := time.Now().Add(dnsCeiling)
+	for _, host := range t.hosts {
+		l, err := t.srv.resolver.locate(ctx, sipgo.Uri{Scheme: "sip", Host: host}, t.cfg.Transport)
+		if err != nil {
+			t.log.Warn("the host of a trunk cannot be resolved; calls from it are not recognised until it can", "host", host, "err", err)
+			next = earlier(next, time.Now().Add(dnsFloor))
+			continue
+		}
+		next = earlier(next, l.until)
+		t.mu.Lock()
+		t.addrs[host] = l.addrs
+		t.mu.Unlock()
+	}
+	return max(time.Until(next), dnsFloor)
+}
+
+// owns reports whether a request from this flow is the trunk's.
+func (t *Trunk) owns(f *flow) bool {
+	ip := f.remote().Addr().Unmap()
+	if slices.ContainsFunc(t.prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+		return true
+	}
+	if t.login != nil && t.up.owns(ip) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, addrs := range t.addrs {
+		if slices.Contains(addrs, ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// singles are the peers that are one host; networks cannot be asked.
+func (t *Trunk) singles() (hosts []string) {
+	for _, p := range t.prefixes {
+		if p.IsSingleIP() {
+			hosts = append(hosts, p.Addr().String())
+		}
+	}
+	return append(hosts, t.hosts...)
+}
+
+// peerName is the name that a certificate of the peers must have.
+func (t *Trunk) peerName() string {
+	for _, host := range append(slices.Clone(t.hosts), t.singles()...) {
+		return host
+	}
+	return ""
+}
+
+// locatePeers finds the peers that are one host, in their order.
+func (t *Trunk) locatePeers(ctx context.Context) (located, error) {
+	var all located
+	last := errNoTarget
+	for i, host := range t.singles() {
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		l, err := t.srv.resolver.locate(ctx, sipgo.Uri{Scheme: "sip", Host: host}, t.cfg.Transport)
+		if err != nil {
+			last = err
+			continue
+		}
+		for _, target := range l.targets {
+			target.rank += i << 16 // SRV priorities are below 2^16
+			all.targets = append(all.targets, target)
+		}
+		all.until = earlier(l.until, all.until)
+	}
+	if len(all.targets) == 0 {
+		return located{}, fmt.Errorf("no peer can be reached: %w", last)
+	}
+	all.targets = all.targets[:min(len(all.targets), maxTargets)]
+	return all, nil
+}
