@@ -102,7 +102,7 @@ func (r *login) ask(ctx context.Context, f *flow, contact sipgo.Uri, expires *ti
 		if err != nil {
 			return nil, err
 		}
-		res, err := r.srv.exchange(ctx, f, req, r.up.patience())
+		res, err := r.srv.exchangeOrElse(ctx, f, req, r.up.patience())
 		if err != nil {
 			return nil, &registerError{text: "no answer from the registrar: " + err.Error()}
 		}
@@ -183,10 +183,10 @@ func loose(uri string) string {
 	return uri + ";lr"
 }
 
-// exchange sends a request outside a dialog and waits for its final answer.
-// With a patience above 0 the first answer of any kind must come within it,
+// exchangeOrElse sends a request that is not INVITE and waits for its final
+// answer. With a patience above 0 the first answer of any kind must come within it,
 // else Timer F has the say (32 s).
-func (s *Server) exchange(ctx context.Context, f *flow, req *sipgo.Request, patience time.Duration) (*sipgo.Response, error) {
+func (s *Server) exchangeOrElse(ctx context.Context, f *flow, req *sipgo.Request, patience time.Duration) (*sipgo.Response, error) {
 	type result struct {
 		res *sipgo.Response
 		err error

@@ -21,6 +21,7 @@ type Trunk struct {
 	prefixes []netip.Prefix // peers given as addresses
 	hosts    []string       // peers given as names
 	up       *uplink        // to the server, or to those peers that are one host
+	client   *digestClient  // of its challenges, within dialogs too
 	login    *login         // nil: known by address alone
 
 	mu    sync.Mutex // guards the following
@@ -49,6 +50,7 @@ const resolveInterval = 5 * time.Minute
 
 func newTrunk(s *Server, cfg TrunkConfig) (*Trunk, error) {
 	t := &Trunk{cfg: cfg, srv: s, log: s.log.With("trunk", cfg.Name), addrs: map[string][]netip.Addr{}}
+	t.client = newDigestClient(cfg.Username, cfg.Password)
 	for _, p := range cfg.Peers {
 		prefix, host, err := ParsePeer(p)
 		if err != nil {

@@ -41,7 +41,7 @@ func (t *Trunk) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	res, err := t.srv.exchange(ctx, f, t.newOptions(f), targetPatience)
+	res, err := t.srv.exchangeOrElse(ctx, f, t.newOptions(f), targetPatience)
 	if err != nil {
 		t.up.failed(f, true, 0)
 		return err

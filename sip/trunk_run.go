@@ -42,6 +42,7 @@ func (t *Trunk) attach() error {
 		registrar: registrar, aor: aor, username: cfg.Username, password: cfg.Password,
 		contact: cfg.Username, expires: cfg.Expires, proxy: cfg.OutboundProxy, changed: t.registered,
 	})
+	t.login.client = t.client
 	t.state.Kind, t.state.State, t.state.Up, t.state.Server = "registration", "registering", false, cfg.Registrar
 	return nil
 }

@@ -93,27 +93,5 @@ func (l *leg) compose(o Outgoing) (*sipgo.Request, error) {
 
 // exchange sends a request that is not INVITE and waits for its final answer.
 func (s *Server) exchange(ctx context.Context, f *flow, req *sipgo.Request) (*sipgo.Response, error) {
-	type result struct {
-		res *sipgo.Response
-		err error
-	}
-	done := make(chan result, 1)
-	tx, err := s.txs.request(f, req, func(res *sipgo.Response, err error) {
-		if err != nil || res.StatusCode >= 200 {
-			select {
-			case done <- result{res, err}:
-			default:
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case r := <-done:
-		return r.res, r.err
-	case <-ctx.Done():
-		tx.terminate()
-		return nil, ctx.Err()
-	}
+	return s.exchangeOrElse(ctx, f, req, 0)
 }
