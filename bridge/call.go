@@ -37,6 +37,7 @@ type Call struct {
 	refused *Ending // the best refusal of a device so far
 	answer  time.Time
 	rang    bool
+	mid     *midcall // changes of the session; nil before the first
 
 	couriers *[2]courier                  // of requests within the dialogs; made when needed
 	transfer *transfer                    // the last that the device asked for
@@ -301,10 +302,12 @@ func (c *Call) talking(ctx context.Context) state {
 			c.requested(ctx, rtp.Trunk, r)
 		case r := <-out.Requests():
 			c.requested(ctx, rtp.Device, r)
-		case r := <-c.in.Changes():
-			c.renegotiate(ctx, rtp.Trunk, r)
-		case r := <-out.Changes():
-			c.renegotiate(ctx, rtp.Device, r)
+		case ch := <-c.in.Changes():
+			c.changed(ctx, rtp.Trunk, ch)
+		case ch := <-out.Changes():
+			c.changed(ctx, rtp.Device, ch)
+		case do := <-c.changesDone():
+			do()
 		case e := <-c.session.Events():
 			if e.Kind == rtp.Idle {
 				return c.over(EndMediaTimeout)

@@ -26,6 +26,8 @@ type exchange struct {
 	ours    *sdp.Description // our latest
 	answer  []byte           // our answer to the first offer; frozen once given
 	pending *sdp.Description // our offer in an offerless re-INVITE, until its answer
+	wish    sdp.Direction    // what the peer wants by itself, whatever the other side allows
+	known   []sdp.Codec      // all that the peer knows, as far as an offer of its has said; nil: it has not
 }
 
 // agreed lists the codecs of a finished exchange under the numbers that the peer wants to receive, in the order of its
@@ -79,7 +81,8 @@ func (s *Session) SetOffer(side Side, body []byte) error {
 	if e.ours != nil {
 		return fmt.Errorf("%w: an offer after ours or after its answer is a Reoffer", ErrOrder)
 	}
-	e.remote, e.offered = d, true
+	e.offers(d)
+	e.offered = true
 	s.remoteLocked(side)
 	return nil
 }
@@ -187,76 +190,7 @@ func (s *Session) SetAnswer(side Side, body []byte) error {
 	if !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
 	}
-	e.remote = d
-	s.remoteLocked(side)
-	return nil
-}
-
-// Reoffer takes the offer of a side's re-INVITE or UPDATE and answers it here, without asking the other side: the
-// direction is mirrored, a new address followed, the latch opened. The codecs stay within what the other side has
-// agreed to. With an empty body (a re-INVITE without offer) it gives our own offer, to be completed by ReofferAnswer.
-// After an error nothing has changed.
-func (s *Session) Reoffer(side Side, body []byte) ([]byte, error) {
-	if len(body) == 0 {
-		return s.reofferOurs(side)
-	}
-	d, err := s.parse(side, body)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, other := &s.exchanges[side], &s.exchanges[side.Other()]
-	if e.ours == nil || e.remote == nil {
-		return nil, fmt.Errorf("%w: a new offer of the %v before the first was answered", ErrOrder, side)
-	}
-	allowed := other.agreed()
-	if allowed == nil {
-		allowed = e.ours.Codecs
-	}
-	answer := s.describeLocked(side, d)
-	answer.Direction = d.Direction.Mirror()
-	answer.Codecs = common(d.Codecs, allowed)
-	if !sdp.HasSpeech(answer.Codecs) {
-		return nil, fmt.Errorf("%w: no codec of the new offer is in use in this call", ErrNotAcceptable)
-	}
-	e.remote = d
-	out, err := s.commitLocked(side, answer)
-	s.remoteLocked(side)
-	return slices.Clone(out), err
-}
-
-// reofferOurs offers what we have, in both directions, so that a hold can end by it.
-func (s *Session) reofferOurs(side Side) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := &s.exchanges[side]
-	if e.ours == nil || e.remote == nil {
-		return nil, fmt.Errorf("%w: the %v has no media to offer again", ErrOrder, side)
-	}
-	d := *e.ours
-	d.Direction = sdp.SendRecv
-	e.pending = &d
-	body, err := e.writer.Write(&d)
-	return slices.Clone(body), err
-}
-
-// ReofferAnswer takes the answer to our offer in an offerless re-INVITE, from its ACK.
-func (s *Session) ReofferAnswer(side Side, body []byte) error {
-	d, err := s.parse(side, body)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := &s.exchanges[side]
-	if e.pending == nil {
-		return fmt.Errorf("%w: the %v was offered nothing anew", ErrOrder, side)
-	}
-	if !sdp.HasSpeech(common(d.Codecs, e.pending.Codecs)) {
-		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
-	}
-	e.ours, e.pending, e.remote = e.pending, nil, d
+	e.answered(d, e.ours)
 	s.remoteLocked(side)
 	return nil
 }

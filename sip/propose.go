@@ -49,13 +49,16 @@ type proposal struct {
 // trunk that says nothing at all, ends the leg with EndGone (§12.2.1.2).
 func (l *leg) Propose(ctx context.Context, p Proposal) ([]byte, error) {
 	login := false
-	for tries := 1; ; tries++ {
+	for tries := 1; ; {
 		res, err := l.proposeOnce(ctx, p, login)
+		if !errors.Is(err, errNoAckYet) { // which 64*T1 bound
+			tries++
+		}
 		if err == nil {
 			return sdpBody(res), nil
 		}
 		again := l.afterRefusal(res, err, &login)
-		if again < 0 || tries == maxTries || again > 0 && !l.pause(ctx, again) {
+		if again < 0 || tries > maxTries || again > 0 && !l.pause(ctx, again) {
 			return nil, err
 		}
 	}
@@ -64,6 +67,13 @@ func (l *leg) Propose(ctx context.Context, p Proposal) ([]byte, error) {
 // maxTries bounds what is tried for one proposal: more glare than that is a
 // far end that always refuses.
 const maxTries = 8
+
+// errNoAckYet: our 2xx to a request of the far end's still waits for its ACK,
+// which is a round trip away.
+var errNoAckYet = errors.New("the far end has not acknowledged our 2xx yet")
+
+// ackPoll is how often to look for that: some round trips within one country.
+const ackPoll = 50 * time.Millisecond
 
 // pause waits before the next try; false if there is to be none.
 func (l *leg) pause(ctx context.Context, d time.Duration) bool {
@@ -91,6 +101,9 @@ func (l *leg) glareWait() time.Duration {
 // (negative).
 func (l *leg) afterRefusal(res *sipgo.Response, err error, login *bool) time.Duration {
 	var r *Refused
+	if errors.Is(err, errNoAckYet) {
+		return ackPoll
+	}
 	if !errors.As(err, &r) {
 		if errors.Is(err, errNoAnswer) && l.trunk != nil {
 			l.lost(408)
@@ -174,7 +187,9 @@ func (l *leg) begin(p Proposal, sdp []byte) (*proposal, error) {
 	switch {
 	case l.over || !l.confirmed:
 		return nil, errLegOver
-	case l.mid.own != nil || l.mid.theirs != nil || l.unacked != nil:
+	case l.unacked != nil:
+		return nil, errNoAckYet
+	case l.mid.own != nil || l.mid.theirs != nil:
 		return nil, &Refused{Code: 491}
 	}
 	m := l.mid

@@ -72,8 +72,8 @@ const (
 	Inactive
 )
 
-// direction of sending and receiving.
-func direction(sends, receives bool) Direction {
+// Directed is the direction of one that sends, or not, and receives, or not.
+func Directed(sends, receives bool) Direction {
 	switch {
 	case sends && receives:
 		return SendRecv
@@ -92,11 +92,11 @@ func (d Direction) Sends() bool { return d == SendRecv || d == SendOnly }
 func (d Direction) Receives() bool { return d == SendRecv || d == RecvOnly }
 
 // Mirror is the direction seen from the other end: what an answer to d says.
-func (d Direction) Mirror() Direction { return direction(d.Receives(), d.Sends()) }
+func (d Direction) Mirror() Direction { return Directed(d.Receives(), d.Sends()) }
 
 // And is the direction that allows what both allow.
 func (d Direction) And(o Direction) Direction {
-	return direction(d.Sends() && o.Sends(), d.Receives() && o.Receives())
+	return Directed(d.Sends() && o.Sends(), d.Receives() && o.Receives())
 }
 
 // String is the attribute's name.

@@ -1,6 +1,7 @@
 package siptest
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sort"
@@ -122,6 +123,14 @@ func detailOf(m *Message) string {
 	}
 	if r := m.Get("Retry-After"); r != "" {
 		out = append(out, "retry after "+r+" s")
+	}
+	for _, held := range []string{"sendonly", "recvonly", "inactive"} {
+		if bytes.Contains(m.Body, []byte("a="+held+"\r\n")) {
+			out = append(out, held)
+		}
+	}
+	if s := m.Get("Session-Expires"); s != "" {
+		out = append(out, "session expires "+s)
 	}
 	if m.Code()/100 == 3 {
 		out = append(out, "to "+m.uri("Contact"))
