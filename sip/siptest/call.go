@@ -152,7 +152,7 @@ func (c *Call) request(s *served) {
 	if c.Reply != nil {
 		if r := c.Reply(s.request); r != nil {
 			c.put(s.request)
-			c.reply(s, r)
+			c.scripted(s, r)
 			return
 		}
 	}
@@ -185,7 +185,7 @@ type Reply struct {
 	Header []Field
 }
 
-func (c *Call) reply(s *served, r *Reply) {
+func (c *Call) scripted(s *served, r *Reply) {
 	a := c.agent
 	switch {
 	case r.Code == 0:
