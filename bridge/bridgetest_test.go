@@ -179,18 +179,28 @@ func (w *world) wakePhones() {
 	for p := range w.service.Pushes() {
 		w.mu.Lock()
 		w.pushes = append(w.pushes, p)
-		ph := w.phones[p.Token]
+		ph, after := w.phones[p.Token], time.Duration(-1)
+		if ph != nil {
+			after = ph.wakes
+		}
 		w.mu.Unlock()
-		if ph == nil || ph.wakes < 0 {
+		if after < 0 {
 			continue
 		}
 		w.work.Go(func() {
-			time.Sleep(ph.wakes)
+			time.Sleep(after)
 			if err := ph.Register(context.Background()); err != nil {
 				w.t.Log(err)
 			}
 		})
 	}
+}
+
+// wakes changes how long a phone takes to wake; below 0 it sleeps on.
+func (w *world) wakes(p *phone, after time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.wakes = after
 }
 
 // start makes a bridge as a process does: over the state that is there.

@@ -105,12 +105,12 @@ func TestLostPhoneIsPushedOnceMore(t *testing.T) {
 	call(t, nil, func(w *world) {
 		w.recalls = 1
 		c, first, p := ringing(w, siptest.RingOnly, siptest.AnswerAfter(time.Second))
-		p.wakes = -1
+		w.wakes(p, -1)
 		lost := time.Now()
 		p.Drop()
 		time.Sleep(2900 * time.Millisecond)
 		equal(t, "pushes before 3 s", len(w.sentPushes()), 1)
-		p.wakes = 2 * time.Second
+		w.wakes(p, 2 * time.Second)
 		w.await(c, 10*time.Second, "200")
 		if took := time.Since(lost); took < 6*time.Second || took > 7*time.Second { // 3 + 2 + 1 s and the ways
 			t.Errorf("answered %v after the loss", took)
@@ -130,7 +130,7 @@ func TestLostPhoneDoesNotComeBack(t *testing.T) {
 	call(t, nil, func(w *world) {
 		w.recalls = 1
 		c, _, p := ringing(w, siptest.RingOnly)
-		p.wakes = -1
+		w.wakes(p, -1)
 		p.Drop()
 		w.await(c, 24*time.Second, "480") // 3 s, and wake_timeout
 		equal(t, "pushes", len(w.sentPushes()), 2)
