@@ -110,7 +110,7 @@ func TestLostPhoneIsPushedOnceMore(t *testing.T) {
 		p.Drop()
 		time.Sleep(2900 * time.Millisecond)
 		equal(t, "pushes before 3 s", len(w.sentPushes()), 1)
-		w.wakes(p, 2 * time.Second)
+		w.wakes(p, 2*time.Second)
 		w.await(c, 10*time.Second, "200")
 		if took := time.Since(lost); took < 6*time.Second || took > 7*time.Second { // 3 + 2 + 1 s and the ways
 			t.Errorf("answered %v after the loss", took)
