@@ -81,15 +81,14 @@ func canonical(number string) string {
 func (r *routes) HA1(user, realm, algorithm string) (string, bool) {
 	e := r.extensions[user]
 	if e == nil {
-		return "", false
+		e = &Extension{}
 	}
+	// Also for a user that does not exist or has a hash: all must take as long.
+	computed := sip.HA1(algorithm, user, realm, e.Password.Reveal())
 	if h, ok := e.HA1[algorithm]; ok {
 		return strings.ToLower(h), true
 	}
-	if e.Password == "" {
-		return "", false
-	}
-	return sip.HA1(algorithm, user, realm, e.Password.Reveal()), true
+	return computed, e.Password != ""
 }
 
 // NewAccounts makes the extensions known to the registrar.

@@ -308,7 +308,7 @@ func TestAuthenticate(t *testing.T) {
 		"nc zero":                   {before: set("nc", "00000000"), reason: "auth_stale"},
 		"cnonce absent":             {before: set("cnonce", ""), reason: "auth_incomplete"},
 		"nonce of another server":   {before: set("nonce", "Zm9yZWlnbg"), reason: "auth_stale"},
-		"another nonce, wrong too":  {password: "guess", before: set("nonce", "Zm9yZWlnbg"), reason: "auth_failed"},
+		"another nonce, wrong too":  {password: "guess", before: set("nonce", "Zm9yZWlnbg"), reason: "auth_stale"},
 		"another realm":             {before: set("realm", "elsewhere"), reason: "auth_missing"},
 	} {
 		t.Run(name, func(t *testing.T) {

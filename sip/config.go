@@ -66,6 +66,16 @@ type LimitsConfig struct {
 	HeaderSize       int           `yaml:"header_size"`
 	FirstMessage     time.Duration `yaml:"first_message"` // a new connection that says nothing
 	Idle             time.Duration `yaml:"idle"`          // a connection silent for longer is closed
+
+	// For addresses that have not logged in; 0 turns each off.
+	RegisterRate  int `yaml:"register_rate"`  // REGISTERs a second of an address
+	RegisterBurst int `yaml:"register_burst"` // at once
+	AuthFailures  int `yaml:"auth_failures"`  // for a user from one network, in five minutes
+	BanAfter      int `yaml:"ban_after"`      // offences within BanTime
+
+	BanTime  time.Duration `yaml:"ban_time"`  // the first ban; each further one is twice as long
+	BanMax   time.Duration `yaml:"ban_max"`   // the longest
+	NeverBan []string      `yaml:"never_ban"` // IP addresses and prefixes, besides the trunks'
 }
 
 // DefaultConfig returns the `sip:` section as it is without a file.
@@ -85,7 +95,10 @@ func DefaultConfig() Config {
 			MessageSize: 65535, HeaderSize: 16384,
 			FirstMessage: 10 * time.Second,
 			// Flow-Timer 120 s plus grace (RFC 5626 §4.4.1).
-			Idle: 150 * time.Second,
+			Idle:         150 * time.Second,
+			RegisterRate: 20, RegisterBurst: 40, AuthFailures: 10,
+			BanAfter: 5, BanTime: 10 * time.Minute, BanMax: 24 * time.Hour,
+			NeverBan: []string{"127.0.0.1", "::1"},
 		},
 	}
 }
@@ -192,6 +205,7 @@ func (l LimitsConfig) validate(report func(path, problem string)) {
 	}
 	atLeast(report, "limits.first_message", l.FirstMessage, time.Second)
 	atLeast(report, "limits.idle", l.Idle, 10*time.Second)
+	l.validateGuard(report)
 }
 
 // ParseListen splits a listen URL such as "tls://[::1]:5061" into the network

@@ -48,6 +48,7 @@ type flow struct {
 	heard  atomic.Int64          // Unix nanoseconds
 	dialed bool                  // we opened it
 	calls  atomic.Bool           // an INVITE that began a call came by it
+	kept   atomic.Bool           // it carries a registration
 	server string                // TLS name that was verified on a dialed flow, for logs
 	pulse  atomic.Pointer[pulse] // answers to pings; nil until the first ping
 

@@ -84,6 +84,12 @@ func (n *nonces) minted(nonce string, source netip.Addr) (time.Time, bool) {
 	return time.Unix(0, int64(binary.BigEndian.Uint64(body))), true
 }
 
+// fresh reports whether a nonce is one of ours for this sender, and not too old.
+func (n *nonces) fresh(nonce string, source netip.Addr) bool {
+	at, ours := n.minted(nonce, source)
+	return ours && time.Since(at) < n.lifetime
+}
+
 // spend accepts a nonce and count once. It is to be called after the response
 // has been found right; false means that the nonce is stale.
 func (n *nonces) spend(nonce string, nc uint32, source netip.Addr) bool {

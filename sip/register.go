@@ -31,6 +31,7 @@ type registrarOptions struct {
 	Push     PushSupport         // nil: no push service at all
 	Rejected func(reason string) // counts
 	Keep     func(f *flow)       // the flow carries a registration from now on
+	Guard    *guard              // nil: no limits
 }
 
 // registrar turns REGISTERs into bindings, devices and push targets (RFC 3261
@@ -42,6 +43,8 @@ type registrar struct {
 	digest *digestServer
 	edges  edges
 	gripes gripes
+
+	patience chan struct{} // see guess
 }
 
 func newRegistrar(cfg Config, o registrarOptions) (*registrar, error) {
@@ -57,7 +60,8 @@ func newRegistrar(cfg Config, o registrarOptions) (*registrar, error) {
 	if o.Keep == nil {
 		o.Keep = func(*flow) {}
 	}
-	return &registrar{cfg: cfg, o: o, log: o.Log, edges: cfg.edges(), digest: newDigestServer(cfg, o.Accounts, o.Rejected)}, nil
+	return &registrar{cfg: cfg, o: o, log: o.Log, edges: cfg.edges(), digest: newDigestServer(cfg, o.Accounts, o.Rejected),
+		patience: make(chan struct{}, patientRefusals)}, nil
 }
 
 // registration is one REGISTER on its way through the steps below.
@@ -108,10 +112,14 @@ func (r *registrar) accept(x *registration) *registerRefusal {
 	if unknown := unsupported(x.req); len(unknown) > 0 {
 		return refuseRegister(420, "Bad Extension", sipgo.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 	}
+	if refused := r.guess(x); refused != nil {
+		return refused
+	}
 	user, no := r.digest.authenticate(x.req, x.f.remote().Addr())
 	if no != nil {
 		return r.deny(x, no)
 	}
+	r.o.Guard.loggedIn(x.f, user)
 	aor, domain := addressOfRecord(x.req.To())
 	if aor != user {
 		r.o.Rejected("register_foreign_aor")
@@ -165,6 +173,9 @@ func unescapeURI(s string) string {
 // deny is the answer to a request that is not authenticated. It is the same
 // whether the extension exists or not.
 func (r *registrar) deny(x *registration, no *denied) *registerRefusal {
+	if no.reason == "auth_failed" {
+		r.o.Guard.failed(x.f, no.user)
+	}
 	if no.reason == "auth_failed" && r.gripes.allow(time.Now()) {
 		r.log.Info("REGISTER with a wrong password or unknown extension", "aor", SanitiseText(no.user, 64),
 			"address", x.f.remote().String(), "user_agent", userAgent(x.req))

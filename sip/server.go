@@ -25,7 +25,8 @@ type Handler interface {
 // Accounts knows the extensions and their credentials.
 type Accounts interface {
 	// HA1 is the hash of user:realm:password for the algorithm ("MD5",
-	// "SHA-256"); false if there is no such extension or no such hash.
+	// "SHA-256"); false if there is no such extension or no such hash. It does
+	// the same work in each case, so that its time gives no name away.
 	HA1(user, realm, algorithm string) (string, bool)
 }
 
@@ -58,6 +59,7 @@ type Server struct {
 	dialogs   *dialogTable
 	registrar *registrar
 	metrics   *metrics
+	guard     *guard
 	handler   Handler
 	hosts     hostCache
 	contacts  sync.Map // our Contact, by transport and local address
@@ -88,9 +90,10 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 		}
 		s.trunks = append(s.trunks, t)
 	}
+	s.guard = newGuard(cfg.Limits, o.Log, s.sparing(cfg))
 	reg, err := newRegistrar(cfg, registrarOptions{
 		Log: o.Log, Location: o.Location, Accounts: o.Accounts, Push: o.Push,
-		Rejected: s.metrics.reject, Keep: s.keepFlow,
+		Rejected: s.metrics.reject, Keep: s.keepFlow, Guard: s.guard,
 	})
 	if err != nil {
 		return nil, err
@@ -102,6 +105,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.transport.guard = s.guard
 	o.Location.OnIdleFlow(s.transport.forget)
 	return s, nil
 }
@@ -288,6 +292,7 @@ func (s *Server) refuseStranger(f *flow, req *sipgo.Request, tx *serverTx) {
 		return
 	}
 	s.metrics.reject("stranger")
+	s.guard.offence(f, "INVITE from an address of no trunk")
 	s.hosts.logOnce(f.remote().Addr(), func() {
 		s.log.Warn("INVITE from an address of no trunk was dropped; if it is your carrier or PBX, add the address to the trunk's peers",
 			"address", f.remote().String(), "user_agent", userAgent(req))
@@ -301,6 +306,7 @@ func (s *Server) stranger(f *flow, tx *serverTx) bool {
 		return false
 	}
 	s.metrics.reject("stranger")
+	s.guard.offence(f, "request from an address of no trunk and no phone")
 	tx.drop()
 	return true
 }

@@ -73,7 +73,11 @@ func (t *transport) accept(l *streamListener) {
 // admit starts a reader for an accepted connection within the limits.
 func (t *transport) admit(conn net.Conn, scheme string) {
 	ip := addrPort(conn.RemoteAddr()).Addr()
-	if reason := t.reserve(ip); reason != "" {
+	reason := t.refuses(ip)
+	if reason == "" {
+		reason = t.reserve(ip)
+	}
+	if reason != "" {
 		t.rejected(reason)
 		conn.Close()
 		return
@@ -126,10 +130,12 @@ func household(ip netip.Addr) netip.Addr {
 
 // reserve counts a connection in, or says which limit forbids it.
 func (t *transport) reserve(ip netip.Addr) string {
+	spared := t.spares(ip)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ip = household(ip)
 	switch {
+	case spared:
 	case t.accepted >= t.cfg.Limits.Connections:
 		return rejectedConnections
 	case t.perIP[ip] >= t.cfg.Limits.ConnectionsPerIP:
@@ -185,6 +191,9 @@ func (t *transport) finish(r *streamReader, err error) {
 	f.close()
 	t.mu.Lock()
 	delete(t.streams, f.id())
+	if f.kept.Load() && !f.dialed {
+		t.perIP[f.peer.Addr()]++ // as release wants it; see vouchFor
+	}
 	t.mu.Unlock()
 	if reason := r.complaint(err); reason != "" {
 		t.rejected(reason)

@@ -43,6 +43,7 @@ type transport struct {
 	rejected func(reason string)
 	cfg      Config
 	edges    edges       // their connections may be silent
+	guard    *guard      // nil: everybody is let in; may be set before listen
 	tls      *tls.Config // of tls:// and wss:// listeners
 	origins  hostCache   // whose pages were refused
 
@@ -200,7 +201,9 @@ func parseUDPFlowID(id string) (number int, peer netip.AddrPort, ok bool) {
 func (t *transport) keep(f *flow) {
 	if f.udp != nil {
 		f.udp.keep(f)
+		return
 	}
+	t.vouchFor(f)
 }
 
 // forget ends keep.
@@ -300,6 +303,9 @@ func (t *transport) datagram(f *flow, data []byte) {
 
 // handle passes a message on, or answers the one that could not be read.
 func (t *transport) handle(f *flow, m sipgo.Message, raw *rawMessage, err error) {
+	if !t.awaitTurn(f, m) {
+		return
+	}
 	if err == nil {
 		m.SetTransport(f.transport())
 		m.SetSource(f.remote().String())
@@ -316,6 +322,7 @@ func (t *transport) handle(f *flow, m sipgo.Message, raw *rawMessage, err error)
 	} else {
 		t.rejected(rejectedMalformed)
 	}
+	t.guard.offence(f, "malformed message")
 	t.log.Debug("malformed message", "flow", f.String(), "err", err)
 	if !answerable {
 		return

@@ -66,7 +66,9 @@ func (l *udpListener) read() {
 			continue
 		}
 		pause = 0
-		l.t.datagram(l.flowFrom(addrPort(from)), buf[:n])
+		if peer := addrPort(from); l.admits(peer, buf[:n]) {
+			l.t.datagram(l.flowFrom(peer), buf[:n])
+		}
 	}
 }
 
@@ -95,6 +97,7 @@ func (l *udpListener) find(peer netip.AddrPort) *flow {
 func (l *udpListener) keep(f *flow) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	f.kept.Store(true)
 	if _, ok := l.kept[f.peer]; !ok {
 		l.kept[f.peer] = f
 	}
@@ -103,6 +106,9 @@ func (l *udpListener) keep(f *flow) {
 func (l *udpListener) forget(peer netip.AddrPort) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if f := l.kept[peer]; f != nil {
+		f.kept.Store(false)
+	}
 	delete(l.kept, peer)
 }
 

@@ -57,7 +57,7 @@ func TestTables(t *testing.T) {
 		"talking.txt":  func(w io.Writer) { showCall(w, detail(talkingCall()), time.UTC) },
 		"status.txt": func(w io.Writer) {
 			showStatus(w, admin.Status{Version: "v1", Node: "node-a", Phase: admin.Running, Started: noon(), SIP: []string{"udp://0.0.0.0:5060"}, Push: []string{"apns"},
-				Calls: map[string]int{"talking": 1, "waking": 2}, Trunks: admin.TrunkCounts{Up: 1, Down: []string{"carrier"}}, Devices: map[string]int{"apns": 4}}, now)
+				Calls: map[string]int{"talking": 1, "waking": 2}, Trunks: admin.TrunkCounts{Up: 1, Down: []string{"carrier"}}, Devices: map[string]int{"apns": 4}, Banned: 2}, now)
 		},
 		"trunks.txt": func(w io.Writer) {
 			showTrunks(w, admin.TrunkList{Trunks: []admin.Trunk{

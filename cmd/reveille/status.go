@@ -44,6 +44,9 @@ func showStatus(w io.Writer, s admin.Status, now time.Time) {
 	line("calls", tally(s.Calls, "live"))
 	line("devices", tally(s.Devices, "known"))
 	line("bindings", tally(s.Bindings, "live"))
+	if s.Banned > 0 {
+		line("banned", fmt.Sprintf("%d addresses (the log says which and why)", s.Banned))
+	}
 }
 
 // tally prints counts as "3 live: 2 waking, 1 talking".

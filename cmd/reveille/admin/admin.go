@@ -64,6 +64,7 @@ type Options struct {
 	Extensions func() []bridge.Extension
 	Phase      func() Phase
 	Listening  func() []string // SIP addresses
+	Banned     func() int      // addresses that are banned; nil: not known
 }
 
 // ErrNoToken: the API would be open to the network.

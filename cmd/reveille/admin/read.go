@@ -69,6 +69,9 @@ func (s *server) status(w http.ResponseWriter, _ *http.Request) {
 			out.Bindings[b[i].Transport]++
 		}
 	}
+	if s.Banned != nil {
+		out.Banned = s.Banned()
+	}
 	s.json(w, out)
 }
 

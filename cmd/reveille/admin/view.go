@@ -22,6 +22,7 @@ type Status struct {
 	Trunks   TrunkCounts    `json:"trunks"`   //
 	Devices  map[string]int `json:"devices"`  // by push provider; "none" has no target
 	Bindings map[string]int `json:"bindings"` // by transport
+	Banned   int            `json:"banned"`   // addresses that are banned (sip.limits)
 }
 
 // TrunkCounts says how many trunks are up, and which are not.
