@@ -313,8 +313,13 @@ func (c *Call) talking(ctx context.Context) state {
 				return c.over(EndMediaTimeout)
 			}
 			c.rec.step(e.Kind.String(), "", e.Side.String()+" "+e.Cause)
+		case <-c.watch.Ready():
+			c.roamed(ctx)
 		case e := <-c.events:
-			c.takeLate(e)
+			if e.deaf && c.deafened(ctx, e) {
+				return c.over(EndCalleeGone)
+			}
+			c.takeLate(ctx, e)
 		case <-longest.C:
 			return c.over(EndTooLong)
 		case <-ctx.Done():

@@ -47,6 +47,9 @@ type event struct {
 
 	checked *bool // whether the flow of its leg is alive
 	astray  bool  // it has been without a flow for some time
+
+	roam *location.Binding // of an answered call: the newer flow that it is to go on by
+	deaf bool              // of an answered call: its device does not know it any more
 }
 
 // freshFlow: a flow heard within this time is awake. iOS suspends an app's
@@ -208,9 +211,12 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 
 // takeLate is an event after the answer: outcomes still count, a leg that
 // crossed our CANCEL takes care of itself.
-func (c *Call) takeLate(e *event) {
-	if e.push != nil {
+func (c *Call) takeLate(ctx context.Context, e *event) {
+	switch {
+	case e.push != nil:
 		c.pushAnswered(e.dev, *e.push)
+	case e.roam != nil:
+		c.pursue(ctx, e.out, *e.roam)
 	}
 }
 

@@ -240,6 +240,7 @@ func (l *leg) buildRequest(method sipgo.RequestMethod, seq uint32) *sipgo.Reques
 func (l *leg) path() (*flow, error) {
 	l.mu.Lock()
 	f, trunk, aor, device := l.flow, l.trunk, l.aor, l.deviceID
+	proven := l.mid != nil && l.mid.proven == f && !f.isDead()
 	hop := l.target
 	if len(l.routes) > 0 {
 		hop = l.routes[0]
@@ -247,6 +248,9 @@ func (l *leg) path() (*flow, error) {
 	l.mu.Unlock()
 	if trunk != nil {
 		return l.srv.trunkPath(trunk, f, hop)
+	}
+	if proven {
+		return f, nil
 	}
 	if f = l.srv.flowOf(aor, device, f); f.isDead() {
 		return nil, errFlowClosed

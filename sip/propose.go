@@ -20,7 +20,8 @@ type Proposal struct {
 	// what needs no person to agree (RFC 3311 §5.1).
 	Update bool
 
-	refresh bool // repeat what holds, for a session timer
+	refresh bool // repeat what holds, for a session timer or a new flow
+	patient bool // a far end that does not know the dialog does not end the leg
 }
 
 // proposal is one request that changes or refreshes the session.
@@ -56,6 +57,9 @@ func (l *leg) Propose(ctx context.Context, p Proposal) ([]byte, error) {
 		}
 		if err == nil {
 			return sdpBody(res), nil
+		}
+		if p.patient && forgotten(err) {
+			return nil, err
 		}
 		again := l.afterRefusal(res, err, &login)
 		if again < 0 || tries > maxTries || again > 0 && !l.pause(ctx, again) {

@@ -16,6 +16,7 @@ type midcall struct {
 	own     *proposal // ours that waits for its answer
 	sdp     []byte    // our latest description: a refresh by re-INVITE repeats it
 	updates bool      // the far end takes UPDATE
+	proven  *flow     // no registered flow, but the device proved itself on it
 	session session
 	probeAt time.Time   // when a device is asked for a sign of life; zero: never
 	timer   *time.Timer // for all that is due later, the one of its leg

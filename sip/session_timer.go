@@ -263,9 +263,14 @@ func (l *leg) refresh() {
 		l.log.Info("the session could not be refreshed", "call_id", l.id.callID, "err", err)
 		return
 	}
-	if answer == nil {
-		return
+	if answer != nil {
+		l.settled(answer)
 	}
+}
+
+// settled hands on what the far end answered to a request that the call did not
+// make: its audio may have moved.
+func (l *leg) settled(answer []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {

@@ -17,6 +17,7 @@ func (s *Server) challenged(l *leg, f *flow, req *sipgo.Request, tx *serverTx) b
 	user, no := s.registrar.digest.authenticate(req, f.remote().Addr())
 	switch {
 	case no == nil && user == l.aor:
+		l.prove(f)
 		return false
 	case no == nil:
 		s.metrics.reject("dialog_foreign_aor")
@@ -42,7 +43,8 @@ func (l *leg) atHome(f *flow) bool {
 		return true
 	}
 	for _, b := range l.srv.loc.Lookup(l.aor) {
-		if b.FlowID == f.id() && (b.DeviceID == l.deviceID || l.deviceID == "") {
+		here := b.FlowID == f.id() || b.Path != "" && l.srv.registrar.edges.has(f.remote().Addr())
+		if here && (b.DeviceID == l.deviceID || l.deviceID == "") {
 			return true
 		}
 	}

@@ -168,7 +168,7 @@ func (a *agent) requested(m *Message) {
 	case c != nil:
 		s.call = c
 		c.request(s)
-	case m.Method() == "INVITE":
+	case m.Method() == "INVITE" && m.tag("To") == "":
 		a.invited(s)
 	case m.Method() == "OPTIONS":
 		a.respond(s, 200, nil)

@@ -65,6 +65,13 @@ func (a *Audio) Close() {
 	a.reading.Wait()
 }
 
+// adopt goes on where another one was: its numbers, and where it sends to.
+func (a *Audio) adopt(old *Audio) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	a.ssrc, a.version, a.payload, a.codecs, a.remote, a.sent = old.ssrc, old.version, old.payload, old.codecs, old.remote, old.sent
+}
+
 // Addr is where the audio is received.
 func (a *Audio) Addr() netip.AddrPort { return a.here }
 

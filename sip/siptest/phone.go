@@ -117,6 +117,34 @@ func (p *Phone) Roam(ctx context.Context, sockets Sockets, local string) error {
 	return p.Reconnect(ctx)
 }
 
+// Forget loses a call without a word, as an app does that was killed: what the
+// bridge sends within it gets 481.
+func (p *Phone) Forget(c *Call) {
+	p.mu.Lock()
+	delete(p.agent.calls, dialogKey{c.ID, c.tag})
+	p.mu.Unlock()
+	c.end()
+	if c.Audio != nil {
+		c.Audio.Close()
+	}
+}
+
+// Resound gives a call another socket for its audio, with the state of the old
+// one, which is closed: the phone's address has changed.
+func (p *Phone) Resound(ctx context.Context, c *Call) error {
+	audio, err := OpenAudio(ctx, p.o.Sockets, net.JoinHostPort(p.o.Local, "0"))
+	if err != nil {
+		return err
+	}
+	old := c.Audio
+	old.Close()
+	audio.adopt(old)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.Audio = audio
+	return nil
+}
+
 // Register registers, with a new connection where there is none: a first try
 // without credentials, then with them, as an app does that has just started.
 func (p *Phone) Register(ctx context.Context) error {
