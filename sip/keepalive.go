@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -111,6 +112,40 @@ func (f *flow) ping(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// A stream that we opened is pinged at intervals between these (RFC 5626 §4.4.1:
+// 80 to 100 % of 120 s).
+const pingLeast, pingMost = 95 * time.Second, 120 * time.Second
+
+// keepAlive pings a stream that we opened until it ends, and ends it when the
+// far end does not answer: else a trunk that went away without a word would be
+// noticed when its next call does not come.
+func (t *transport) keepAlive(f *flow) {
+	for {
+		timer := time.NewTimer(pingLeast + rand.N(pingMost-pingLeast))
+		select {
+		case <-timer.C:
+		case <-f.dead:
+			timer.Stop()
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.quit, pongWait)
+		err := f.ping(ctx)
+		cancel()
+		if errors.Is(err, errNoPong) && !t.isClosed() && f.owesSign() {
+			t.log.Info("a connection has failed: its far end answers no keep-alive", "flow", f.String())
+			f.close()
+		}
+	}
+}
+
+// owesSign reports whether silence after a ping means that the peer is gone: it
+// answered before, or its system does not acknowledge. That a carrier answers no
+// pings is common.
+func (f *flow) owesSign() bool {
+	n, known := unacknowledged(f.conn)
+	return known && n > 0 || f.heart().answering()
 }
 
 func doubleCRLF() []byte { return []byte("\r\n\r\n") }

@@ -104,3 +104,76 @@ func TestPingOverRealTCP(t *testing.T) {
 		t.Errorf("send queue of %d bytes, known: %v", n, known)
 	}
 }
+
+// pinged is a connection that we opened: our flow and the far end.
+func pinged(t *testing.T, test func(n *siptest.Network, b *bed, f *flow, w *wire)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := siptest.NewNetwork()
+		l, err := n.Host("192.0.2.2").Listen(context.Background(), "tcp", "192.0.2.2:5060")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		b := newBed(t, n.Host("192.0.2.1"), nil, "udp://192.0.2.1:5060")
+		f, err := b.transport.dial(context.Background(), "tcp", "192.0.2.2:5060", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		test(n, b, f, &wire{t: t, conn: c})
+	})
+}
+
+func TestConnectionThatWeOpenedIsPinged(t *testing.T) {
+	pinged(t, func(n *siptest.Network, b *bed, f *flow, w *wire) {
+		for range 20 {
+			start := time.Now()
+			if m := w.next(time.Hour); m != "\r\n\r\n" {
+				t.Fatalf("got %q", m)
+			}
+			if d := time.Since(start); d < 95*time.Second || d > 131*time.Second {
+				t.Errorf("a ping after %v (RFC 5626 §4.4.1: 95 to 120 s)", d)
+			}
+			w.send("\r\n")
+		}
+		start := time.Now()
+		expectPing(w)
+		asked := time.Now()
+		if m := w.next(time.Hour); m != "closed" || time.Since(asked) != 10*time.Second {
+			t.Errorf("without a pong: %q after %v, want closed after 10s (RFC 5626 §4.4.1)", m, time.Since(start))
+		}
+		synctest.Wait()
+		if !f.isDead() || b.gone != 1 {
+			t.Error("the flow has not failed")
+		}
+	})
+}
+
+func TestConnectionToAServerThatKnowsNoPingsStays(t *testing.T) {
+	pinged(t, func(n *siptest.Network, b *bed, f *flow, w *wire) {
+		for range 5 {
+			expectPing(w)
+		}
+		if f.isDead() {
+			t.Fatal("the flow has failed")
+		}
+		n.Partition("192.0.2.2", true)
+		time.Sleep(131 * time.Second)
+		synctest.Wait()
+		if !f.isDead() || b.gone != 1 {
+			t.Error("its host is gone, and the flow has not failed")
+		}
+	})
+}
+
+func expectPing(w *wire) {
+	w.t.Helper()
+	if m := w.next(time.Hour); m != "\r\n\r\n" {
+		w.t.Fatalf("got %q, want a ping", m)
+	}
+}

@@ -47,6 +47,7 @@ type transactions struct {
 	handler  requestHandler
 	rejected func(reason string)           // counts; may be set before use
 	answered func(method string, code int) // counts final answers, one for each request; may be set before use
+	learn    func(*flow, *sipgo.Response)  // sees each answer to a request of ours; may be set before use
 	limit    int
 	seeds    txSeeds
 
@@ -67,6 +68,7 @@ func newTransactions(log *slog.Logger, h requestHandler) *transactions {
 		log: log, handler: h, limit: maxTransactions,
 		rejected: func(string) {},
 		answered: func(string, int) {},
+		learn:    func(*flow, *sipgo.Response) {},
 		seeds:    txSeeds{maphash.MakeSeed(), maphash.MakeSeed()},
 		server:   map[txKey]*serverTx{},
 		traces:   traces{byKey: map[txKey]trace{}},
@@ -227,6 +229,7 @@ func (t *transactions) receiveResponse(f *flow, res *sipgo.Response) {
 		t.handler.onStrayResponse(f, res)
 		return
 	}
+	t.learn(c.f, res)
 	c.receive(res)
 }
 

@@ -46,6 +46,7 @@ type transport struct {
 	guard    *guard      // nil: everybody is let in; may be set before listen
 	tls      *tls.Config // of tls:// and wss:// listeners
 	origins  hostCache   // whose pages were refused
+	holes    holes       // that are kept open
 
 	running sync.WaitGroup
 	quit    context.Context // ended by close
@@ -378,5 +379,6 @@ func (t *transport) dial(ctx context.Context, network, addr, serverName string, 
 		return nil, errFlowClosed
 	}
 	t.running.Go(func() { t.serve(f, time.Time{}) })
+	t.running.Go(func() { t.keepAlive(f) })
 	return f, nil
 }

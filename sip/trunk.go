@@ -42,6 +42,7 @@ type TrunkState struct {
 	NextTry   time.Time `json:"next_try,omitzero"`
 	LastCode  int       `json:"last_code,omitempty"`
 	LastError string    `json:"last_error,omitempty"`
+	SeenAs    string    `json:"seen_as,omitempty"` // our address as the trunk sees it, where that is not the one we name: a NAT
 }
 
 // resolveInterval is how often host names of peers are looked up again. Most
