@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -34,6 +35,7 @@ func certificate(t testing.TB) (TLSConfig, *x509.CertPool) {
 		NotBefore: time.Unix(0, 0), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
 		IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1), net.IPv4(127, 0, 0, 1)},
 		IsCA:        true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -138,41 +140,137 @@ func TestDialedFlow(t *testing.T) {
 	})
 }
 
+// replace puts another certificate in the place of one, as a renewal does.
+func replace(t *testing.T, old, fresh string) {
+	t.Helper()
+	data, err := os.ReadFile(fresh)
+	if err == nil {
+		err = os.WriteFile(old, data, 0o600)
+	}
+	if err == nil {
+		err = os.Chtimes(old, time.Time{}, time.Unix(2e9, 0))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// handshake connects to a port of the bed's, and says who answered it.
+func handshake(n *siptest.Network, port string, config *tls.Config) (*x509.Certificate, error) {
+	c, err := n.Host("192.0.2.2").DialContext(context.Background(), "tcp", "192.0.2.1:"+port)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	secure := tls.Client(c, config)
+	if err := secure.Handshake(); err != nil {
+		return nil, err
+	}
+	// With TLS 1.3 the verdict on a client's certificate comes behind the handshake.
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := secure.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, err
+	}
+	return secure.ConnectionState().PeerCertificates[0], nil
+}
+
 func TestRenewedCertificateIsServed(t *testing.T) {
 	cfg, _ := certificate(t)
 	synctest.Test(t, func(t *testing.T) {
-		files := &certificateFiles{cfg: cfg}
-		first, err := files.get(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		renewed, _ := certificate(t)
-		for old, fresh := range map[string]string{cfg.Certificate: renewed.Certificate, cfg.Key: renewed.Key} {
-			data, err := os.ReadFile(fresh)
-			if err == nil {
-				err = os.WriteFile(old, data, 0o600)
-			}
-			if err == nil {
-				err = os.Chtimes(old, time.Time{}, time.Unix(2e9, 0))
-			}
+		n := siptest.NewNetwork()
+		newBed(t, n.Host("192.0.2.1"), func(c *Config) { c.TLS = cfg }, "tls://192.0.2.1:5061", "wss://192.0.2.1:8443")
+		served := func() *x509.Certificate {
+			t.Helper()
+			byTLS, err := handshake(n, "5061", &tls.Config{InsecureSkipVerify: true})
 			if err != nil {
 				t.Fatal(err)
 			}
+			if byWSS, err := handshake(n, "8443", &tls.Config{InsecureSkipVerify: true}); err != nil || !byWSS.Equal(byTLS) {
+				t.Errorf("wss:// serves another certificate than tls:// (%v)", err)
+			}
+			return byTLS
 		}
-		if same, _ := files.get(nil); same != first {
+		first := served()
+		renewed, _ := certificate(t)
+		replace(t, cfg.Certificate, renewed.Certificate)
+		replace(t, cfg.Key, renewed.Key)
+		if !served().Equal(first) {
 			t.Error("files are read on every handshake")
 		}
 		time.Sleep(certificateAge)
-		if second, err := files.get(nil); err != nil || second == first {
-			t.Errorf("the renewed certificate is not served (%v)", err)
+		second := served()
+		if second.Equal(first) {
+			t.Error("the renewed certificate is not served")
 		}
 		os.WriteFile(cfg.Key, []byte("half"), 0o600)
 		time.Sleep(certificateAge)
-		if kept, err := files.get(nil); err != nil || kept == nil {
-			t.Errorf("a half-written key ends service: %v", err)
+		if !served().Equal(second) {
+			t.Error("a half-written key changes what is served")
 		}
 	})
 	if _, err := newServerTLS(TLSConfig{Certificate: "none", Key: "none"}); err == nil || !strings.Contains(err.Error(), "sip.tls.certificate") {
 		t.Errorf("missing files: %v", err)
 	}
+}
+
+func TestTLSIsOfTodayOnly(t *testing.T) {
+	cert, pool := certificate(t)
+	for name, c := range map[string]struct {
+		config *tls.Config
+		well   bool
+	}{
+		"1.3":                 {&tls.Config{MinVersion: tls.VersionTLS13}, true},
+		"1.2, ECDHE and GCM":  {&tls.Config{MaxVersion: tls.VersionTLS12}, true},
+		"1.2, ECDHE and CBC":  {&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}}, false},
+		"1.2, no ECDHE":       {&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}}, false},
+		"1.1":                 {&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+		"another host's name": {&tls.Config{ServerName: "other.example.com"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := siptest.NewNetwork()
+				newBed(t, n.Host("192.0.2.1"), func(c *Config) { c.TLS = cert }, "tls://192.0.2.1:5061")
+				c.config.RootCAs = pool
+				if c.config.ServerName == "" {
+					c.config.ServerName = "192.0.2.1"
+				}
+				if _, err := handshake(n, "5061", c.config); (err == nil) != c.well {
+					t.Errorf("handshake: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestClientCertificateIsDemandedAndItsAuthorityRenewed(t *testing.T) {
+	cert, _ := certificate(t)
+	mine, _ := certificate(t)
+	other, _ := certificate(t)
+	pair := func(c TLSConfig) *tls.Config {
+		p, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{p}}
+	}
+	cert.ClientCA = t.TempDir() + "/ca.pem"
+	replace(t, cert.ClientCA, mine.Certificate)
+	synctest.Test(t, func(t *testing.T) {
+		n := siptest.NewNetwork()
+		newBed(t, n.Host("192.0.2.1"), func(c *Config) { c.TLS = cert }, "tls://192.0.2.1:5061")
+		holds := func(who string, config *tls.Config, well bool) {
+			t.Helper()
+			if _, err := handshake(n, "5061", config); (err == nil) != well {
+				t.Errorf("%s: %v", who, err)
+			}
+		}
+		holds("no certificate", &tls.Config{InsecureSkipVerify: true}, false)
+		holds("another authority's", pair(other), false)
+		holds("ours", pair(mine), true)
+		replace(t, cert.ClientCA, other.Certificate)
+		os.Chtimes(cert.ClientCA, time.Time{}, time.Unix(2e9+1, 0))
+		time.Sleep(certificateAge)
+		holds("the new authority's", pair(other), true)
+		holds("the old authority's", pair(mine), false)
+	})
 }
