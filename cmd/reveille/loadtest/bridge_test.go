@@ -58,7 +58,10 @@ func startRig(tb testing.TB, n int, extra string) *rig {
 	}
 	r := &rig{tb: tb, sip: freeAddress(tb), http: freeAddress(tb), apns: apns, extensions: n}
 	var y strings.Builder
-	fmt.Fprintf(&y, "state_dir: %s/state\nsip:\n  listen: [\"udp://%s\", \"tcp://%s\"]\n  limits: {connections: 20000, connections_per_ip: 20000}\n", dir, r.sip, r.sip)
+	if !strings.Contains(extra, "state_dir:") {
+		fmt.Fprintf(&y, "state_dir: %s/state\n", dir)
+	}
+	fmt.Fprintf(&y, "sip:\n  listen: [\"udp://%s\", \"tcp://%s\"]\n  limits: {connections: 20000, connections_per_ip: 20000}\n", r.sip, r.sip)
 	fmt.Fprintf(&y, "http: {listen: %q}\n%s", r.http, extra)
 	fmt.Fprintf(&y, "push:\n  apns:\n    - {topic: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, root_ca: %s, environment: production}\n",
 		bundle, teamID, keyID, keyFile, apns.Endpoint(), ca)

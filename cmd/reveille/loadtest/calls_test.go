@@ -96,14 +96,15 @@ func (l *line) answering(number int) {
 	}
 }
 
-// registerLine registers an awake phone, without a push token.
-func (l *line) registerLine(number int) error {
+// registerLine registers an awake phone, without a push token. round is 0 for
+// the first time.
+func (l *line) registerLine(number, round int) error {
 	authorization := ""
 	for seq := 1; seq < 3; seq++ {
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "REGISTER sip:reveille SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bKr%d;rport\r\nMax-Forwards: 70\r\nFrom: <sip:%d@reveille>;tag=t\r\nTo: <sip:%d@reveille>\r\nCall-ID: line-%d\r\nCSeq: %d REGISTER\r\n",
-			l.proto, l.LocalAddr(), serial.Add(1), number, number, number, seq)
-		fmt.Fprintf(&b, "Contact: <sip:%d@%s;transport=%s>;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-%012d>\"\r\nExpires: 3600\r\n%sContent-Length: 0\r\n\r\n",
+			l.proto, l.LocalAddr(), serial.Add(1), number, number, number, seq+2*round)
+		fmt.Fprintf(&b, "Contact: <sip:%d@%s;transport=%s>;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-%012d>\"\r\nExpires: 3600\r\nUser-Agent: load/1.0\r\n%sContent-Length: 0\r\n\r\n",
 			number, l.LocalAddr(), strings.ToLower(l.proto), number, authorization)
 		l.send(b.Bytes())
 		l.SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -112,8 +113,7 @@ func (l *line) registerLine(number int) error {
 			return err
 		}
 		if bytes.HasPrefix(m, []byte("SIP/2.0 200")) {
-			l.SetReadDeadline(time.Time{})
-			return nil
+			return l.SetReadDeadline(time.Time{})
 		}
 		p := phone{number: number}
 		authorization = p.authorize(map[string][]string{"Www-Authenticate": challenges(m)})
@@ -209,7 +209,7 @@ func benchmarkCalls(b *testing.B, proto string) {
 			b.Fatal(err)
 		}
 		defer l.Close()
-		if err := l.registerLine(i); err != nil {
+		if err := l.registerLine(i, 0); err != nil {
 			b.Fatal(err)
 		}
 		go l.answering(i)

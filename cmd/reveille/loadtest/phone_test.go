@@ -82,7 +82,7 @@ func (p *phone) sendRegister(callID string, expires int, authorization string) (
 // what is measured.
 func (p *phone) authorize(head textproto.MIMEHeader) string {
 	for _, c := range head.Values("Www-Authenticate") {
-		if !strings.Contains(c, "MD5") {
+		if !strings.Contains(c, "MD5") && strings.Contains(c, "algorithm") {
 			continue
 		}
 		realm, nonce := param(c, "realm"), param(c, "nonce")
