@@ -182,6 +182,8 @@ func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) s
 			if next := c.take(ctx, e, deadline); next.run != nil {
 				return next
 			}
+		case ch := <-c.in.Changes(): // an UPDATE: nobody else is concerned yet
+			c.changed(ctx, rtp.Trunk, ch)
 		case <-again:
 			c.tellCaller("")
 		case <-c.in.Ended():

@@ -22,6 +22,7 @@ type midcall struct {
 type carry struct {
 	from     rtp.Side
 	change   *sip.Change // to be answered; nil if it has been
+	refused  bool        // it was, because this took too long
 	proposal *rtp.Proposal
 	cancel   context.CancelFunc
 	slow     *time.Timer
@@ -165,19 +166,21 @@ func (c *Call) watchWithdrawn(asked context.Context, ch *sip.Change, cancel cont
 // carrySlow: the other side has not answered in time. A hold needs nobody's
 // consent, and the other side goes on being asked; for a codec it would be a
 // promise that we could not keep.
+// The other side is then put back, should it agree after all.
 func (c *Call) carrySlow(k *carry) {
 	if c.mid.carrying != k || k.change == nil {
-		return
-	}
-	sdp, err := k.proposal.Locally()
-	if err != nil {
-		k.cancel()
 		return
 	}
 	c.rec.step("session change answered here", "", "the "+k.from.Other().String()+" is slow")
 	ch := k.change
 	k.change = nil
-	c.accept(k.from, ch, sdp)
+	if sdp, err := k.proposal.Locally(); err == nil {
+		c.accept(k.from, ch, sdp)
+		return
+	}
+	k.refused = true
+	k.cancel()
+	c.refuseChange(k.from, ch, &sip.Refused{Code: 504})
 }
 
 // carried takes the other side's answer.
@@ -218,15 +221,11 @@ func counts(code int) bool {
 // other one is put back to what holds.
 func (c *Call) agreed(ctx context.Context, k *carry, answer []byte) {
 	ch := k.change
-	if ch != nil {
-		select {
-		case <-ch.Withdrawn():
-			if err := k.proposal.AcceptAlone(answer); err == nil {
-				c.passOn(ctx, k.from)
-			}
-			return
-		default:
+	if k.refused || ch != nil && isClosed(ch.Withdrawn()) {
+		if err := k.proposal.AcceptAlone(answer); err == nil {
+			c.passOn(ctx, k.from)
 		}
+		return
 	}
 	sdp, err := k.proposal.Accept(answer)
 	switch {
@@ -237,6 +236,15 @@ func (c *Call) agreed(ctx context.Context, k *carry, answer []byte) {
 		c.refuseChange(k.from, ch, err)
 	default:
 		c.accept(k.from, ch, sdp)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -114,7 +114,7 @@ func TestBothHold(t *testing.T) {
 	call(t, nil, func(w *world) {
 		c, taken, _ := established(w, siptest.Invitation{})
 		wants := "sendonly"
-		taken.Reply = func(m *siptest.Message) *siptest.Reply { // a device that holds says so in its answers too
+		taken.Script(func(m *siptest.Message) *siptest.Reply { // a device that holds says so in its answers too
 			if m.Method() != "INVITE" || wants == "sendrecv" {
 				return nil
 			}
@@ -123,7 +123,7 @@ func TestBothHold(t *testing.T) {
 				d = "inactive"
 			}
 			return &siptest.Reply{Code: 200, SDP: taken.Audio.SDP(d)}
-		}
+		})
 		w.says(w.await(taken.Reinvite(taken.Audio.SDP("sendonly")), time.Second, "200"), "recvonly")
 		w.says(w.await(c.Reinvite(c.Audio.SDP("inactive")), time.Second, "200"), "inactive")
 		w.says(w.await(c.Reinvite(c.Audio.SDP("sendrecv")), time.Second, "200"), "sendonly")
@@ -186,7 +186,7 @@ func TestRefusalOfTheOtherLegLeavesMediaAsItWas(t *testing.T) {
 	} {
 		call(t, nil, func(w *world) {
 			c, taken, _ := established(w, siptest.Invitation{})
-			taken.Reply = refusing("INVITE", code)
+			taken.Script(refusing("INVITE", code))
 			if m := w.await(c.Reinvite(sdp(c)), time.Second, "final"); m.Code() != code {
 				t.Errorf("the trunk got %q, want %d", m.Start, code)
 			}
@@ -217,7 +217,7 @@ func TestLegThatTakesNoReinviteKeepsItsCall(t *testing.T) {
 	for _, code := range []int{405, 501, 500} {
 		call(t, nil, func(w *world) {
 			c, taken, _ := established(w, siptest.Invitation{})
-			taken.Reply = refusing("INVITE", code)
+			taken.Script(refusing("INVITE", code))
 			w.says(w.await(c.Reinvite(c.Audio.SDP("sendonly")), time.Second, "200"), "recvonly")
 			w.await(c.Reinvite(codecs(c.Audio.SDP("sendrecv"), "0 101")), time.Second, "488")
 			w.says(w.await(c.Reinvite(c.Audio.SDP("sendrecv")), time.Second, "200"), "sendrecv")

@@ -72,6 +72,9 @@ func (in *Inbound) progressReliably(res *sipgo.Response) error {
 		in.reliables = &reliables{rseq: 1 + rand.Uint32N(1<<31-1)}
 	}
 	r := in.reliables
+	if len(res.Body()) > 0 {
+		in.inCall() // after the PRACK the trunk may send UPDATE (RFC 3311 §5.1)
+	}
 	res.AppendHeader(sipgo.NewHeader("Require", tag100rel))
 	if r.sent == nil {
 		return in.sendProvisional(res)

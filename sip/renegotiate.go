@@ -50,7 +50,8 @@ type Change struct {
 	session sessionRequest
 }
 
-// Changes yields what the far end asks for. It is for after the answer.
+// Changes yields what the far end asks for. It is for after the answer, or
+// after a reliable provisional with SDP.
 func (l *leg) Changes() <-chan *Change {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,7 +22,6 @@ type Call struct {
 	OnCancel func(c *Call, cancel *Message)  // nil: 487. It must not block
 	Reoffer  func(offer []byte) (sdp []byte) // answers a re-INVITE; nil: Audio does
 	OnAsked  func(m *Message) (code int)     // answers any other request; nil: 200; 0: nothing. It must not block
-	Reply    func(req *Message) *Reply       // answers any request within the dialog; nil, or a nil Reply: as usual. It must not block
 	agent    *agent
 	invite   *Exchange // ours
 	served   *served   // the bridge's
@@ -39,6 +38,7 @@ type Call struct {
 	pracked               string           // RSeq of the last reliable provisional
 	acks                  map[int]*Message // ACK to a 2xx, by CSeq
 	acked2xx              chan struct{}
+	script                func(*Message) *Reply
 	ackOnce               sync.Once
 }
 
@@ -149,8 +149,8 @@ func (c *Call) cancelled(cancel *Message) {
 // request takes a request of the bridge's within the dialog.
 func (c *Call) request(s *served) {
 	a := c.agent
-	if c.Reply != nil {
-		if r := c.Reply(s.request); r != nil {
+	if c.script != nil {
+		if r := c.script(s.request); r != nil {
 			c.put(s.request)
 			c.scripted(s, r)
 			return
@@ -175,44 +175,6 @@ func (c *Call) request(s *served) {
 		c.reply(s)
 	}
 	c.put(s.request)
-}
-
-// Reply is a scripted answer to a request within the dialog.
-type Reply struct {
-	Code   int // 0: none
-	After  time.Duration
-	SDP    []byte
-	Header []Field
-}
-
-func (c *Call) scripted(s *served, r *Reply) {
-	a := c.agent
-	switch {
-	case r.Code == 0:
-	case r.After == 0:
-		a.respond(s, r.Code, r.SDP, r.Header...)
-	default:
-		a.work.Go(func() {
-			timer := time.NewTimer(r.After)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				a.respond(s, r.Code, r.SDP, r.Header...)
-			case <-a.ctx.Done():
-			}
-		})
-	}
-}
-
-// Accept is the usual answer to a re-INVITE or UPDATE with an offer, for a Reply.
-func (c *Call) Accept(req *Message) []byte {
-	sdp, err := c.reanswer(req.Body)
-	if err != nil {
-		return nil
-	}
-	return sdp
 }
 
 func (c *Call) reanswer(offer []byte) ([]byte, error) {
