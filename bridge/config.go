@@ -61,6 +61,9 @@ type Extension struct {
 	DisplayName  string            `yaml:"display_name"`
 	Numbers      []string          `yaml:"numbers"`  // what a trunk dials: E.164, plain, or /regular expression/
 	Fallback     string            `yaml:"fallback"` // sip: URI (302) or a status such as "480"
+	// Unregister is what it means when an app removes its binding: "logout" (or
+	// ""), no more pushes; "keep", it only goes to sleep.
+	Unregister string `yaml:"unregister"`
 }
 
 // ValidateExtensions reports every fault in the list; paths are relative to it ("[2].numbers[0]").
@@ -90,6 +93,9 @@ func ValidateExtensions(list []Extension, report func(path, problem string)) {
 		}
 		if _, _, err := sip.ParseFallback(e.Fallback); err != nil {
 			report(at("fallback"), err.Error())
+		}
+		if e.Unregister != "" && e.Unregister != "logout" && e.Unregister != "keep" {
+			report(at("unregister"), fmt.Sprintf("%q is not what an app can mean; use logout, or keep for an app that unregisters when it goes to the background", e.Unregister))
 		}
 	}
 }

@@ -91,5 +91,11 @@ func (r *routes) HA1(user, realm, algorithm string) (string, bool) {
 	return computed, e.Password != ""
 }
 
+// KeepsPush implements sip.Sleepers.
+func (r *routes) KeepsPush(user string) bool {
+	e := r.extensions[user]
+	return e != nil && e.Unregister == "keep"
+}
+
 // NewAccounts makes the extensions known to the registrar.
 func NewAccounts(list []Extension) (sip.Accounts, error) { return newRoutes(list) }

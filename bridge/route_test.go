@@ -51,7 +51,7 @@ func TestValidateExtensionsNamesEveryFault(t *testing.T) {
 		{Name: "1001", HA1: map[string]string{"MD5": "zz", "CRC": "00"}, Numbers: []string{"2"}},
 		{Name: "", Password: "x"},
 		{Name: "a b", Fallback: "600x"},
-		{Name: "1005", Password: "x", Numbers: []string{"1", ""}},
+		{Name: "1005", Password: "x", Numbers: []string{"1", ""}, Unregister: "sometimes"},
 	}, func(path, problem string) { got = append(got, path+": "+problem) })
 	all := strings.Join(got, "\n")
 	for _, want := range []string{
@@ -66,13 +66,14 @@ func TestValidateExtensionsNamesEveryFault(t *testing.T) {
 		"[3].fallback: \"600x\" is not a SIP URI",
 		"[4].numbers[0]: \"1\" already leads to extension \"1001\"",
 		"[4].numbers[1]: an empty number",
+		"[4].unregister: \"sometimes\" is not what an app can mean",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("missing %q in\n%s", want, all)
 		}
 	}
-	if len(got) != 11 {
-		t.Errorf("%d faults, want 11:\n%s", len(got), all)
+	if len(got) != 12 {
+		t.Errorf("%d faults, want 12:\n%s", len(got), all)
 	}
 }
 

@@ -26,6 +26,9 @@ func (c *Config) validate(main *document, origins []origin) {
 
 	c.validateNode(main.report)
 	c.HTTP.validate(under("http"))
+	if d := c.Location.DeviceLifetime; d < 24*time.Hour || d > 10*365*24*time.Hour {
+		main.report("location.device_lifetime", fmt.Sprintf("%s is out of range; use 24h to 87600h (10 years): phones sleep for weeks", d))
+	}
 	if c.Location.Engine != "embedded" {
 		main.report("location.engine", fmt.Sprintf("%q is no engine; use embedded", c.Location.Engine))
 	}

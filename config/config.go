@@ -16,6 +16,7 @@ import (
 	"reveille/push"
 	"reveille/rtp"
 	"reveille/sip"
+	"reveille/sip/location"
 )
 
 // Example is the commented configuration with every key at its default: the manual.
@@ -44,6 +45,9 @@ type Config struct {
 // LocationConfig says where bindings, devices and tombstones are kept.
 type LocationConfig struct {
 	Engine string `yaml:"engine"` // "embedded": in Config.StateDir
+	// DeviceLifetime is how long a device that can be pushed is kept after its
+	// last REGISTER.
+	DeviceLifetime time.Duration `yaml:"device_lifetime"`
 }
 
 // HTTPConfig is the listener of the API, /metrics, /healthz and /readyz.
@@ -67,7 +71,7 @@ func Default() *Config {
 		Calls:        bridge.DefaultConfig(),
 		Push:         push.DefaultConfig(),
 		Media:        rtp.DefaultConfig(),
-		Location:     LocationConfig{Engine: "embedded"},
+		Location:     LocationConfig{Engine: "embedded", DeviceLifetime: location.DeviceLifetime},
 		HTTP:         HTTPConfig{Listen: "127.0.0.1:8060"},
 	}
 }

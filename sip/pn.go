@@ -18,6 +18,13 @@ const pnsregSeconds = "130"
 // maxToken bounds pn-prid, in bytes.
 const maxToken = 1024
 
+// Sleepers is what Accounts may know besides: the extensions whose apps remove
+// their bindings when they go to the background, and want to be woken again.
+// For all others that is a logout, which ends the pushes.
+type Sleepers interface {
+	KeepsPush(user string) bool
+}
+
 // pushing is what a REGISTER says about push notifications (RFC 8599 §4).
 type pushing struct {
 	targets []location.Target // that are to be kept

@@ -90,7 +90,7 @@ func (b *registerBed) start(cfg Config) {
 	}
 	b.srv, err = New(cfg, nil, Options{
 		Network: b.net.Host("192.0.2.1"), Location: b.loc,
-		Accounts: accountsOf{"1001": "secret", "1002": "secret2", "a;b c": "x"},
+		Accounts: accountsOf{"1001": "secret", "1002": "secret2", "a;b c": "x", "keeper": "secret3"},
 		Push:     pushOf{"apns": "com.example.phone", "fcm": "example-phone"},
 	})
 	if err != nil {

@@ -28,6 +28,9 @@ func (r *registrar) update(x *registration) (location.Update, *registerRefusal) 
 		FlowID: x.f.id(), Transport: x.f.transport(), Remote: x.f.remote().String(),
 		UserAgent: SanitiseText(headerValue(x.req, "User-Agent"), 128), MaxContacts: r.cfg.Registration.MaxContacts,
 	}
+	if s, ok := r.o.Accounts.(Sleepers); ok {
+		u.KeepTargets = s.KeepsPush(x.aor)
+	}
 	contacts := contacts(x.req)
 	for _, c := range contacts {
 		if c.Address.Wildcard {

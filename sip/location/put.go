@@ -154,7 +154,7 @@ func (l *Service) logout(a *account, u Update, c Contact) *flush {
 		id = old.DeviceID
 		l.remove(old)
 	}
-	if a.bound(id) {
+	if a.bound(id) || u.KeepTargets && !c.NoPush {
 		return nil
 	}
 	return l.dropTarget(a, id)
@@ -177,6 +177,9 @@ func (l *Service) removeAll(a *account, u Update) *flush {
 		l.remove(r)
 	}
 	var durable *flush
+	if u.KeepTargets {
+		return nil
+	}
 	for id := range leaving {
 		if f := l.dropTarget(a, id); f != nil {
 			durable = f

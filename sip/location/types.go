@@ -109,6 +109,7 @@ type Update struct {
 	Path                      string
 	UserAgent                 string
 	RemoveAll                 bool // Contact: *
+	KeepTargets               bool // who is removed only sleeps: targets stay
 	Contacts                  []Contact
 	MaxContacts               int // per AOR; 0: no limit
 }
@@ -120,7 +121,7 @@ type Contact struct {
 	Instance string
 	RegID    int
 	Q        float32
-	Expires  time.Duration // 0 removes the binding and, for a push device, its target
+	Expires  time.Duration // 0 removes the binding and, unless Update.KeepTargets, a device's target
 	Target   Target        // zero: the device keeps the target it has
 	// NoPush takes the device's target away but not its binding: the Contact
 	// names a push service without a token (RFC 8599 §4.1.2).

@@ -24,6 +24,12 @@ func (a *accounts) set(list []bridge.Extension) error {
 	return nil
 }
 
+// KeepsPush implements sip.Sleepers.
+func (a *accounts) KeepsPush(user string) bool {
+	s, ok := (*a.now.Load()).(sip.Sleepers)
+	return ok && s.KeepsPush(user)
+}
+
 // HA1 implements sip.Accounts.
 func (a *accounts) HA1(user, realm, algorithm string) (string, bool) {
 	return (*a.now.Load()).HA1(user, realm, algorithm)

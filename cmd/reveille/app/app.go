@@ -143,7 +143,7 @@ func (a *App) openLocation(cfg *config.Config) (*location.Service, error) {
 		}
 		store = db
 	}
-	return location.New(store, location.Options{Log: a.log, Registerer: a.registry})
+	return location.New(store, location.Options{Log: a.log, Registerer: a.registry, DeviceLifetime: cfg.Location.DeviceLifetime})
 }
 
 // mediaConfig lets the audio use the address that the signalling has behind
