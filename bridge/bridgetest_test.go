@@ -48,6 +48,7 @@ type setup struct {
 	calls     bridge.Config
 	trunk     sip.TrunkConfig
 	extension bridge.Extension
+	more      []bridge.Extension // besides it
 	media     rtp.Config
 	columns   []string
 	state     string       // directory of the database; "": in memory
@@ -227,7 +228,7 @@ func (w *world) start() {
 	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),
 		Listen: func(a netip.AddrPort) (rtp.PacketConn, error) { return host.ListenUDP(a) }})
 	w.must(err)
-	extensions := []bridge.Extension{w.extension}
+	extensions := append([]bridge.Extension{w.extension}, w.more...)
 	accounts, err := bridge.NewAccounts(extensions)
 	w.must(err)
 	sc := sip.DefaultConfig()

@@ -292,9 +292,9 @@ func (c *Call) awaitAnswer(ctx context.Context) state {
 func (c *Call) talking(ctx context.Context) state {
 	longest := time.NewTimer(c.bridge.cfg.MaxDuration)
 	defer longest.Stop()
-	out := c.winner.out
-	c.speaks.Store(out)
 	for {
+		out := c.winner.out // which may be replaced
+		c.speaks.Store(out)
 		select {
 		case <-c.in.Ended():
 			return c.over(c.afterTransfer(c.endedByTrunk()))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reveille/push"
+	"reveille/rtp"
 	"reveille/sip"
 	"reveille/sip/location"
 )
@@ -42,8 +43,9 @@ type event struct {
 	push  *push.Outcome
 	out   *sip.Outbound
 	step  sip.Progress
-	quiet bool // no answer of any kind within probe_timeout
-	nudge bool // look again whether there is hope
+	quiet bool         // no answer of any kind within probe_timeout
+	asked *sip.Request // the leg is to be replaced
+	nudge bool         // look again whether there is hope
 
 	checked *bool // whether the flow of its leg is alive
 	astray  bool  // it has been without a flow for some time
@@ -83,6 +85,15 @@ func (c *Call) post(ctx context.Context, e *event) {
 	}
 }
 
+// ask is post for a request, which must be answered.
+func (c *Call) ask(ctx context.Context, e *event) {
+	select {
+	case c.events <- e:
+	case <-ctx.Done():
+		e.asked.Answer(487, "")
+	}
+}
+
 // known is the device of a binding, as the location has it.
 func (c *Call) known(b location.Binding) location.Device {
 	if d := c.find(b.DeviceID); d != nil {
@@ -118,17 +129,30 @@ func (c *Call) awake(d *device, b location.Binding) {
 func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
 	probe := time.NewTimer(c.bridge.cfg.ProbeTimeout)
 	defer probe.Stop()
+	asks, later := out.Requests(), (*sip.Request)(nil)
 	for {
 		select {
 		case p := <-out.Progress():
 			probe.Stop()
 			c.post(ctx, &event{dev: d, out: out, step: p})
 			if p.Code >= 200 && !p.Lost {
+				if later != nil {
+					c.ask(ctx, &event{dev: d, out: out, asked: later})
+				}
 				return
 			}
+		case r := <-asks:
+			if r.Replacement != nil && r.Replacement.Early {
+				c.ask(ctx, &event{dev: d, out: out, asked: r})
+				continue
+			}
+			later, asks = r, nil // it came after the answer, and is told after that
 		case <-probe.C:
 			c.post(ctx, &event{dev: d, out: out, quiet: true})
 		case <-ctx.Done():
+			if later != nil {
+				later.Answer(487, "")
+			}
 			return
 		}
 	}
@@ -144,6 +168,8 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 		if e.push.Verdict == push.Sent && !c.rang {
 			deadline.Reset(c.bridge.cfg.WakeTimeout)
 		}
+	case e.asked != nil:
+		return c.answeredBy(e)
 	case e.astray:
 		c.recall(ctx, e.dev)
 	case e.out == e.dev.lost:
@@ -217,6 +243,13 @@ func (c *Call) takeLate(ctx context.Context, e *event) {
 		c.pushAnswered(e.dev, *e.push)
 	case e.roam != nil:
 		c.pursue(ctx, e.out, *e.roam)
+	}
+	switch {
+	case e.asked == nil:
+	case c.winner != nil && e.out == c.winner.out:
+		c.requested(c.ctx, rtp.Device, e.asked)
+	default: // another device was faster
+		e.asked.Answer(603, "")
 	}
 }
 

@@ -39,6 +39,8 @@ func (c *Call) requested(ctx context.Context, side rtp.Side, r *sip.Request) {
 		c.referred(ctx, side, r)
 	case "NOTIFY":
 		c.notified(side, r)
+	case "INVITE":
+		c.replaced(ctx, r)
 	default:
 		r.Answer(501, "")
 	}

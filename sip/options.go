@@ -15,6 +15,7 @@ func optionTags() []string {
 		"100rel",     // RFC 3262, towards trunks: reliable.go
 		"timer",      // RFC 4028: session_timer.go
 		"norefersub", // RFC 4488
+		"replaces",   // RFC 3891, from devices: replaces.go
 	}
 }
 

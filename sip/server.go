@@ -206,6 +206,8 @@ func (s *Server) onCancel(tx *serverTx, cancel *sipgo.Request) {
 		v.cancelled(cancel)
 	case *Change:
 		v.cancelled()
+	case *Request:
+		v.withdrawn()
 	}
 }
 
@@ -217,7 +219,7 @@ func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
 	}
 	id := dialogID{callIDOf(res), fromTag(res)}
 	if o, ok := s.dialogs.find(id).(*Outbound); ok {
-		if res.CSeq().SeqNo == o.invite.CSeq().SeqNo {
+		if o.invite != nil && res.CSeq().SeqNo == o.invite.CSeq().SeqNo {
 			o.stray(res)
 		}
 		return
@@ -229,7 +231,9 @@ func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
 func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 	t := s.trunkFor(f, req)
 	if t == nil {
-		s.refuseStranger(f, req, tx)
+		if !s.replacement(f, req, tx) {
+			s.refuseStranger(f, req, tx)
+		}
 		return
 	}
 	if code := s.inadmissible(req); code != 0 {

@@ -18,14 +18,16 @@ type Request struct {
 	InfoPackage string // of an INFO; "" for the old kind (RFC 2976)
 	Body        []byte // not longer than MaxBody
 
-	Refer  *Refer  // of a REFER; valid
-	Notice *Notice // of a NOTIFY
+	Refer       *Refer       // of a REFER; valid
+	Notice      *Notice      // of a NOTIFY
+	Replacement *Replacement // of an INVITE that would take the leg's place
 
 	leg *leg
 	tx  *serverTx
 
-	mu     sync.Mutex  // guards the following
-	trying *time.Timer // nil once it is answered
+	mu       sync.Mutex // guards the following
+	answered bool
+	trying   *time.Timer // nil for an INVITE, which has its 100
 }
 
 // MaxBody bounds the body of a request within a dialog, in bytes: what a SIP
@@ -149,7 +151,7 @@ func contentType(req *sipgo.Request) string {
 func (r *Request) try() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.trying == nil {
+	if r.answered {
 		return
 	}
 	if err := r.tx.respond(r.leg.srv.response(r.tx, 100, nil)); err != nil {
@@ -163,11 +165,13 @@ func (r *Request) try() {
 func (r *Request) Answer(code int, phrase string, extra ...Header) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.trying == nil {
+	if r.answered {
 		return
 	}
-	r.trying.Stop()
-	r.trying = nil
+	r.answered = true
+	if r.trying != nil {
+		r.trying.Stop()
+	}
 	if code == 408 {
 		code, phrase = 504, "Server Time-out"
 	}

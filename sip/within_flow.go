@@ -14,10 +14,22 @@ func (s *Server) challenged(l *leg, f *flow, req *sipgo.Request, tx *serverTx) b
 	if l.atHome(f) {
 		return false
 	}
+	if s.demandDigest(l.aor, f, req, tx) {
+		return true
+	}
+	l.prove(f)
+	return false
+}
+
+// demandDigest wants the credentials of an extension; false if they are there
+// and right. Else the request has its answer.
+func (s *Server) demandDigest(aor string, f *flow, req *sipgo.Request, tx *serverTx) bool {
 	user, no := s.registrar.digest.authenticate(req, f.remote().Addr())
+	if no != nil && no.reason == "auth_failed" {
+		s.registrar.o.Guard.failed(f, no.user)
+	}
 	switch {
-	case no == nil && user == l.aor:
-		l.prove(f)
+	case no == nil && user == aor:
 		return false
 	case no == nil:
 		s.metrics.reject("dialog_foreign_aor")
