@@ -42,7 +42,7 @@ func (c *Call) roamed(ctx context.Context) {
 
 // pursue changes the dialog where the device has not done so in its time.
 func (c *Call) pursue(ctx context.Context, out *sip.Outbound, b location.Binding) {
-	if c.winner == nil || out != c.winner.out || out.FlowID() == b.FlowID || !c.on(c.winner, b.FlowID) || c.on(c.winner, out.FlowID()) {
+	if c.winner == nil || out != c.winner.out || !c.on(c.winner, b.FlowID) || c.on(c.winner, out.FlowID()) {
 		return // it has; or it has gone on to yet another flow
 	}
 	c.rec.step("re-INVITE by the new flow", c.winner.ID, "")
