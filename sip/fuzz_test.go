@@ -19,9 +19,9 @@ import (
 
 func addTorture(f *testing.F) {
 	f.Helper()
-	files, err := filepath.Glob("testdata/rfc4475/*.dat")
+	files, err := filepath.Glob("testdata/rfc*/*.dat")
 	if err != nil || len(files) == 0 {
-		f.Fatal("no seeds in testdata/rfc4475", err)
+		f.Fatal("no seeds in testdata", err)
 	}
 	for _, file := range files {
 		data, err := os.ReadFile(file)

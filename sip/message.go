@@ -101,7 +101,26 @@ func unacceptable(req *sipgo.Request) int {
 	if len(req.Body()) > 0 && sdpBody(req) == nil {
 		return 415
 	}
+	if !acceptsSDP(req) {
+		return 406
+	}
 	return 0
+}
+
+// acceptsSDP: our answers to an INVITE hold SDP, which is what a request
+// without Accept takes; an empty Accept takes nothing (RFC 3261 §20.1).
+func acceptsSDP(req *sipgo.Request) bool {
+	if len(req.GetHeaders("Accept")) == 0 {
+		return true
+	}
+	for _, v := range headerList(req, "Accept") {
+		kind, _, _ := strings.Cut(v, ";")
+		switch strings.ToLower(strings.TrimSpace(kind)) {
+		case "application/sdp", "application/*", "*/*":
+			return true
+		}
+	}
+	return false
 }
 
 // sdpBody is the body if it is SDP, else nil.
