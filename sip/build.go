@@ -146,7 +146,9 @@ func parseListed(name, value string) (sipgo.Header, error) {
 	case "Route":
 		return &sipgo.RouteHeader{Address: a.uri}, nil
 	case "Record-Route":
-		return &sipgo.RecordRouteHeader{Address: a.uri}, nil
+		// As it came: our answers return it with all its parameters, those of the
+		// header too (RFC 3261 §12.1.1), which sipgo's type would lose.
+		return sipgo.NewHeader(name, value), nil
 	}
 	return &sipgo.ContactHeader{DisplayName: a.display, Address: a.uri, Params: a.params}, nil
 }

@@ -280,11 +280,10 @@ func redirectTo(res *sipgo.Response) string {
 func routeURIs(m sipgo.Message, name string) []sipgo.Uri {
 	var out []sipgo.Uri
 	for _, h := range m.GetHeaders(name) {
-		switch h := h.(type) {
-		case *sipgo.RecordRouteHeader:
-			out = append(out, *h.Address.Clone())
-		case *sipgo.RouteHeader:
-			out = append(out, *h.Address.Clone())
+		if r, ok := h.(*sipgo.RouteHeader); ok {
+			out = append(out, *r.Address.Clone())
+		} else if a, err := parseNameAddr(h.Value()); err == nil { // it was read before
+			out = append(out, a.uri)
 		}
 	}
 	return out

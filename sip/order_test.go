@@ -16,11 +16,14 @@ import (
 )
 
 // pairs is how many pairs of messages are sent back to back over real sockets,
-// for each kind and transport. ORDER_PAIRS=10000 makes the long run.
+// for each kind and transport, which takes half a second. ORDER_PAIRS changes it.
 func pairs(t *testing.T) int {
 	n, err := strconv.Atoi(os.Getenv("ORDER_PAIRS"))
-	if err != nil {
+	switch {
+	case err != nil && testing.Short():
 		return 1000
+	case err != nil:
+		return 10_000
 	}
 	t.Logf("%d pairs", n)
 	return n
@@ -208,6 +211,32 @@ func TestOrderOfAnswers(t *testing.T) {
 					o.began(id)
 				default:
 					o.ended(id)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+}
+
+// The far end answers and hangs up at once.
+func TestOrderOf200AndBye(t *testing.T) {
+	overBoth(t, func(t *testing.T, o *orderBed) {
+		go o.inbound(func(m string) {
+			if strings.HasPrefix(m, "INVITE") {
+				id := headerOf(m, "Call-ID")
+				o.write(answerTo(m, 200, "x"))
+				o.write(request("BYE", "Via: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKb"+id, "Call-ID: "+id, "To: <sip:b@example.com>;tag=b"))
+			}
+		})
+		o.run(t, func(id string) {
+			req := outgoingBy(o.f, sipgo.INVITE)
+			callID := sipgo.CallIDHeader(id)
+			req.ReplaceHeader(&callID)
+			_, err := o.request(o.f, req, func(res *sipgo.Response, err error) {
+				if err == nil {
+					o.began(id)
 				}
 			})
 			if err != nil {
