@@ -245,3 +245,19 @@ func TestNo408ToNonINVITE(t *testing.T) {
 		b.close()
 	})
 }
+
+// RFC 3261 §12.2.2: a request that is older than the last one is refused.
+func TestOlderCSeqWithinADialogIs500(t *testing.T) {
+	inServer(t, bedOptions{}, func(b *serverBed) {
+		w := udpWire(b.t, b.net)
+		_, tag := established(b, w)
+		w.send(within("OPTIONS", tag, 7))
+		w.expect("SIP/2.0 200")
+		for _, seq := range []int{6, 1} {
+			w.send(within("BYE", tag, seq))
+			w.expect("SIP/2.0 500")
+		}
+		w.send(within("BYE", tag, 8))
+		w.expect("SIP/2.0 200")
+	})
+}
