@@ -94,7 +94,7 @@ func TestNothingElseOfAHostileInviteReachesTheDevice(t *testing.T) {
 		"P-Access-Network-Info: canary", "P-Visited-Network-ID: canary", "P-Called-Party-ID: <sip:canary@a.b>", "Geolocation: <sip:canary@a.b>",
 		"Session-ID: canary", "User-to-User: canary;encoding=hex", "Referred-By: <sip:canary@a.b>", "Accept-Contact: *;canary", "Request-Disposition: canary",
 		"X-Call-UUID: canary", "X-Reveille-Push: canary", "P-Asserted-Service: urn:canary", "Resource-Priority: canary", "Authorization: Digest username=canary",
-		"Proxy-Authorization: Digest username=canary", "Date: canary", "Timestamp: 1", "Retry-After: 3", "Expires: 100", "Accept-Language: canary", "Accept: text/canary",
+		"Proxy-Authorization: Digest username=canary", "Date: canary", "Timestamp: 1", "Retry-After: 3", "Expires: 100", "Accept-Language: canary", "Accept: application/sdp, text/canary",
 		"Content-Language: canary", "MIME-Version: 1.0", "Event: canary", "Feature-Caps: *;canary", "P-Attestation-Indicator: canary", "P-Origination-ID: canary",
 		"History-Info: canary", "Remote-Party-ID: \"canary\" <sip:canary@a.b>;party=called")
 	for i := range 20 {
