@@ -47,6 +47,7 @@ type dialer interface {
 	Dial(b location.Binding, inv sip.Invitation) (*sip.Outbound, error)
 	Heard(b location.Binding) time.Time
 	LocalAddress(flowID string) netip.Addr
+	Rejected(reason string)
 	Replaced(aor string, r *sip.Replaces) *sip.Outbound
 }
 
@@ -85,17 +86,20 @@ type Bridge struct {
 	cdr     *CDRWriter
 	metrics *metrics
 	header  string
+	budget  *budget
 	routes  atomic.Pointer[routes] // replaced by SetExtensions
 
 	work sync.WaitGroup // late devices
 	quit chan struct{}  // closed when Run is told to end
 
-	mu       sync.Mutex // guards the following
-	stopped  bool
-	calls    map[string]*Call
-	perTrunk map[string]int
-	recent   []Record // ended calls: a ring
-	oldest   int      // of the full ring
+	mu        sync.Mutex // guards the following
+	stopped   bool
+	calls     map[string]*Call
+	perTrunk  map[string]int
+	perCallee map[string]int
+	doubles   doubles
+	recent    []Record // ended calls: a ring
+	oldest    int      // of the full ring
 }
 
 // recentCalls is how many ended calls the API can still show. A Record with
@@ -117,7 +121,7 @@ func New(cfg Config, extensions []Extension, o Options) (*Bridge, error) {
 	b := &Bridge{
 		cfg: cfg, log: o.Log, metrics: newMetrics(o.Registerer), header: o.UUIDHeader,
 		loc: o.Location, targets: o.Location, tombs: o.Location, dial: o.Dialer, push: o.Pusher, relay: o.Relay, cdr: o.CDR,
-		quit: make(chan struct{}), calls: map[string]*Call{}, perTrunk: map[string]int{},
+		quit: make(chan struct{}), calls: map[string]*Call{}, perTrunk: map[string]int{}, perCallee: map[string]int{}, budget: newBudget(cfg.Limits),
 	}
 	b.routes.Store(r)
 	return b, nil
@@ -158,6 +162,7 @@ func (b *Bridge) forget(c *Call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.calls, c.id)
+	b.leaveRoom(c)
 	name := c.in.Trunk().Name()
 	if b.perTrunk[name]--; b.perTrunk[name] == 0 {
 		delete(b.perTrunk, name)

@@ -37,6 +37,8 @@ type Call struct {
 	refused *Ending // the best refusal of a device so far
 	answer  time.Time
 	rang    bool
+	muted   bool     // its caller may not wake the callee again so soon
+	counted bool     // among the callee's calls
 	mid     *midcall // changes of the session; nil before the first
 
 	couriers *[2]courier                  // of requests within the dialogs; made when needed
@@ -125,6 +127,9 @@ func (c *Call) admitting(context.Context) state {
 	c.rec.update(func(r *Record) { r.Extension = c.ext.Name })
 	if c.bridge.full(c.in.Trunk()) {
 		return c.over(EndTooManyCalls)
+	}
+	if ending := c.turnedAway(); ending != nil {
+		return c.refuseEarly(ending)
 	}
 	if ending := c.openAudio(); ending != nil {
 		return c.over(ending)
@@ -242,6 +247,7 @@ func (c *Call) connecting(ctx context.Context) state {
 		c.winner = nil
 		return c.gone() // the CANCEL was faster: nobody won, and who answered gets BYE
 	}
+	c.giveBack()
 	for _, d := range c.devices {
 		if d != won && d.out != nil {
 			d.out.Cancel(sip.CompletedElsewhere())

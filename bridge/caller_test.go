@@ -83,7 +83,7 @@ func TestLastDivertingNumberReachesPushAndInvite(t *testing.T) {
 
 // deviceHeaders is all that an INVITE to a device may have.
 var deviceHeaders = []string{"Via", "From", "To", "Call-ID", "CSeq", "Contact", "Max-Forwards", "Allow", "Supported", "User-Agent",
-	"X-Call-UUID", "P-Asserted-Identity", "Diversion", "History-Info", "Content-Type", "Content-Length"}
+	"X-Call-UUID", "X-Reveille-Loop", "P-Asserted-Identity", "Diversion", "History-Info", "Content-Type", "Content-Length"}
 
 func TestNothingElseOfAHostileInviteReachesTheDevice(t *testing.T) {
 	const canary = "canary"

@@ -17,6 +17,7 @@ type Config struct {
 	ProbeTimeout time.Duration `yaml:"probe_timeout"` // a live flow that gives no 1xx in this time counts as asleep
 	LateWindow   time.Duration `yaml:"late_window"`   // how long a tombstone is kept
 	MaxDuration  time.Duration `yaml:"max_duration"`  // longest call
+	Limits       LimitsConfig  `yaml:"limits"`
 }
 
 // DefaultConfig returns the timers a bridge runs with when nothing is configured.
@@ -28,11 +29,13 @@ func DefaultConfig() Config {
 		ProbeTimeout: 2 * time.Second,
 		LateWindow:   60 * time.Second,
 		MaxDuration:  4 * time.Hour,
+		Limits:       defaultLimits(),
 	}
 }
 
 // Validate reports every timer that cannot work, with the mend.
 func (c Config) Validate(report func(path, problem string)) {
+	c.Limits.validate(report)
 	timers := []struct {
 		path     string
 		value    time.Duration
@@ -64,6 +67,8 @@ type Extension struct {
 	// Unregister is what it means when an app removes its binding: "logout" (or
 	// ""), no more pushes; "keep", it only goes to sleep.
 	Unregister string `yaml:"unregister"`
+
+	RejectAnonymous bool `yaml:"reject_anonymous"` // callers that withhold their number get 433 (RFC 5079)
 }
 
 // ValidateExtensions reports every fault in the list; paths are relative to it ("[2].numbers[0]").

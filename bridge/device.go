@@ -17,6 +17,7 @@ type device struct {
 	callID string // of its leg, chosen before the push leaves
 
 	pushed   bool // a push was sent, or tried
+	spent    bool // none may be sent: its budget is used up
 	pushing  bool // its outcome is still open
 	stopPush context.CancelFunc
 	pushedAt time.Time
@@ -281,10 +282,11 @@ func (c *Call) bound(d *device) bool {
 // best is the ending of a call that every device has refused or could not be
 // reached for: the refusal of a person outranks the failure of a push.
 func (c *Call) best() *Ending {
-	pushed, refused := false, false
+	pushed, refused, spent := false, false, false
 	for _, d := range c.devices {
 		pushed = pushed || d.pushed && !d.finished
 		refused = refused || d.finished
+		spent = spent || d.spent
 	}
 	switch {
 	case refused:
@@ -293,6 +295,8 @@ func (c *Call) best() *Ending {
 		return EndNoAnswer
 	case pushed:
 		return EndPushFailed
+	case spent:
+		return EndPushBudget
 	}
 	return EndNoDevice
 }

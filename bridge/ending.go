@@ -33,6 +33,10 @@ var (
 	EndNoPorts       = &Ending{Name: "no_ports", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "media.ports is exhausted: widen the range"}
 	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
 	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
+	EndCalleeBusy    = &Ending{Name: "callee_limit", Code: 486, Trunk: q850(17, "Too many calls at a time"), Missed: true, Verdict: "the callee has as many calls at a time as calls.limits.calls_per_callee allows"}
+	EndPushBudget    = &Ending{Name: "push_budget", Code: 480, Trunk: q850(20, "Too many pushes"), Missed: true, Verdict: "no device is connected, and they may not be pushed again so soon (calls.limits)"}
+	EndAnonymous     = &Ending{Name: "anonymous_rejected", Code: 433, Trunk: q850(21, "Anonymous calls are rejected"), Verdict: "the caller withholds the number, and the extension takes no such calls"}
+	EndDuplicate     = &Ending{Name: "duplicate_call", Code: 482, Trunk: q850(25, "The same call came twice"), Verdict: "the same call came a second time, by another trunk or branch"}
 	EndCallerLost    = &Ending{Name: "caller_lost", Code: 480, Q850: 41, Verdict: "the trunk's connection died before the answer"}
 	EndNoPrack       = &Ending{Name: "no_prack", Code: 504, Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our reliable 180 (PRACK, RFC 3262)"}
 	EndShutdown      = &Ending{Name: "shutdown", Code: 503, Trunk: q850(41, "Temporary failure"), Device: q850(41, "Temporary failure"), Verdict: "the bridge was stopped"}

@@ -85,7 +85,7 @@ func (c *Call) ring(ctx context.Context, d *device, b location.Binding) error {
 	d.tried = append(d.tried, b.FlowID)
 	out, err := c.bridge.dial.Dial(b, sip.Invitation{
 		CallID: d.callID, Caller: c.in.Caller(), SDP: offer,
-		Headers:     []sip.Header{{Name: c.bridge.header, Value: c.id}},
+		Headers:     []sip.Header{{Name: c.bridge.header, Value: c.id}, {Name: sip.LoopHeader, Value: c.in.LoopTrail()}},
 		MaxForwards: c.in.MaxForwards(),
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"reveille/push"
@@ -11,7 +12,9 @@ import (
 
 // rouseAll pushes every device that may sleep.
 func (c *Call) rouseAll(ctx context.Context) {
-	for _, d := range c.bridge.loc.Devices(c.ext.Name) {
+	all := c.bridge.loc.Devices(c.ext.Name)
+	slices.SortStableFunc(all, func(a, b location.Device) int { return b.Seen.Compare(a.Seen) })
+	for _, d := range all[:min(len(all), maxForks)] {
 		c.rouse(ctx, c.device(d))
 	}
 }
@@ -34,7 +37,7 @@ func (c *Call) wake(ctx context.Context, d *device) {
 }
 
 func (c *Call) push(ctx context.Context, d *device) {
-	if d.Target.IsZero() {
+	if d.Target.IsZero() || !c.mayPush(d) {
 		return
 	}
 	d.pushed, d.pushing, d.pushedAt = true, true, time.Now()

@@ -22,6 +22,8 @@ type Inbound struct {
 	reliability reliability    // what the INVITE asks of provisionals
 	session     sessionRequest // and of the session's lifetime
 	hopsLeft    uint8          // its Max-Forwards, less one
+	trail       string         // its loop marks
+	proofs      []uint64       // see Proofs
 	refers      bool           // the trunk takes REFER, as far as its INVITE tells
 
 	// guarded by leg.mu:
@@ -40,6 +42,8 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		reliability: reliabilityOf(req),
 		session:     sessionOf(req),
 		hopsLeft:    defaultHops - 1,
+		trail:       strings.Join(loopMarks(req), ", "),
+		proofs:      proofsOf(req),
 	}
 	if h := req.MaxForwards(); h != nil && h.Val() > 0 {
 		in.hopsLeft = uint8(h.Val() - 1)

@@ -57,6 +57,10 @@ func (s *Server) sparing(cfg Config) func(netip.Addr) bool {
 	}
 }
 
+// Rejected counts a call that the handler turns away, by one of a few fixed
+// reasons, in reveille_rejected_total.
+func (s *Server) Rejected(reason string) { s.metrics.reject(reason) }
+
 // BannedSources is how many addresses are banned now.
 func (s *Server) BannedSources() int { return s.guard.banned() }
 

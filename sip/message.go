@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -298,6 +299,9 @@ func userAgent(m sipgo.Message) string { return SanitiseText(headerValue(m, "Use
 // loops reports whether the request has been here before: one of its Vias is
 // ours. Topology is hidden, so only a proxy that sends our own request back shows it.
 func (s *Server) loops(req *sipgo.Request) bool {
+	if slices.Contains(loopMarks(req), s.loopMark) {
+		return true
+	}
 	for _, h := range req.GetHeaders("Via") {
 		if v, ok := h.(*sipgo.ViaHeader); ok && s.transport.owns(net.JoinHostPort(v.Host, strconv.Itoa(v.Port))) {
 			return true

@@ -60,6 +60,7 @@ type Server struct {
 	registrar *registrar
 	metrics   *metrics
 	guard     *guard
+	loopMark  string // ours, in LoopHeader
 	handler   Handler
 	hosts     hostCache
 	contacts  sync.Map // our Contact, by transport and local address
@@ -90,6 +91,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 		}
 		s.trunks = append(s.trunks, t)
 	}
+	s.loopMark = newTag()
 	s.guard = newGuard(cfg.Limits, o.Log, s.sparing(cfg))
 	reg, err := newRegistrar(cfg, registrarOptions{
 		Log: o.Log, Location: o.Location, Accounts: o.Accounts, Push: o.Push,
@@ -272,6 +274,7 @@ func (s *Server) inadmissible(req *sipgo.Request) int {
 		return 483
 	}
 	if s.loops(req) {
+		s.metrics.reject("loop")
 		return 482
 	}
 	return unacceptable(req)

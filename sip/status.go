@@ -126,6 +126,8 @@ func Phrase(code int) string {
 		return "Session Interval Too Small"
 	case 423:
 		return "Interval Too Brief"
+	case 433:
+		return "Anonymity Disallowed" // RFC 5079
 	case 480:
 		return "Temporarily Unavailable"
 	case 481:

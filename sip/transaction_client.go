@@ -153,7 +153,9 @@ func (c *clientTx) flowClosed() {
 
 // fail ends a transaction without a final answer. The caller holds c.mu.
 func (c *clientTx) fail(err error) {
-	c.timer.Stop()
+	if c.timer != nil { // nil: the request could not even be sent
+		c.timer.Stop()
+	}
 	c.t.removeClient(c)
 	if c.final.Load() == 0 && c.over.CompareAndSwap(false, true) {
 		c.on(nil, fmt.Errorf("%s to %s: %w", c.req.Method, c.f, err))

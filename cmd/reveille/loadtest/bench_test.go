@@ -197,7 +197,7 @@ func BenchmarkParked(b *testing.B) {
 // does not become the test).
 func BenchmarkAttempts(b *testing.B) {
 	const extensions, rate, total = 5000, 1000, 60000
-	r := startRig(b, extensions, fmt.Sprintf(peerTrunk, false)+"calls: {wake_timeout: 5s}\n")
+	r := startRig(b, extensions, fmt.Sprintf(peerTrunk, false)+"calls: {wake_timeout: 5s, limits: {push_per_minute: 0, push_per_hour: 0, calls_per_callee: 0, calls_per_caller: 0}}\n")
 	r.registerAll()
 	pushes := r.watchPushes(nil)
 	c := newCarrier(b, r.sip, true)

@@ -1,0 +1,282 @@
+package bridge
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// LimitsConfig is `calls.limits`: what one callee may be made to bear. 0 turns a
+// limit off.
+//
+// A call that is answered gives its pushes back, so that a receptionist who
+// takes call after call is never without one: what counts are pushes that
+// nobody wanted. A device that has no push left is still rung on its live
+// connection.
+type LimitsConfig struct {
+	PushPerMinute  int `yaml:"push_per_minute"`  // of one device, for calls that were not answered
+	PushPerHour    int `yaml:"push_per_hour"`    // likewise
+	CallsPerCallee int `yaml:"calls_per_callee"` // at a time
+	CallsPerCaller int `yaml:"calls_per_caller"` // of one caller to one callee that push, in a minute, not answered
+}
+
+// defaultLimits: three calls are one on the line, one on hold and one knocking;
+// who redials gives up before the fifth attempt in a minute; and 60 missed
+// calls in an hour are no longer somebody's who wants to be reached.
+func defaultLimits() LimitsConfig {
+	return LimitsConfig{PushPerMinute: 6, PushPerHour: 60, CallsPerCallee: 3, CallsPerCaller: 5}
+}
+
+func (l LimitsConfig) validate(report func(path, problem string)) {
+	for _, k := range []struct {
+		path string
+		n    int
+	}{{"push_per_minute", l.PushPerMinute}, {"push_per_hour", l.PushPerHour}, {"calls_per_callee", l.CallsPerCallee}, {"calls_per_caller", l.CallsPerCaller}} {
+		if k.n < 0 {
+			report("limits."+k.path, fmt.Sprintf("%d is no number of things; use 1 or more, or 0 for no limit", k.n))
+		}
+	}
+}
+
+// maxForks is the most devices that one call goes to (RFC 5393 §5: breadth must
+// be bounded); those seen last come first.
+const maxForks = 10
+
+// budget bounds the pushes of devices, and the calls that each caller may wake
+// a callee with. Its tables hold extensions' devices and callers of the last
+// hour; both had to come through a trunk.
+type budget struct {
+	cfg LimitsConfig
+
+	mu      sync.Mutex // guards the following
+	devices map[string]*allowance
+	callers map[string]*allowance
+	room    int // entries before those that are full again are dropped
+}
+
+// allowance is when what was spent so far would be due at an even pace, in Unix
+// nanoseconds (the generic cell rate algorithm, ITU-T I.371): n at once, and
+// n in each window after that.
+type allowance struct{ minute, hour int64 }
+
+func newBudget(cfg LimitsConfig) *budget {
+	return &budget{cfg: cfg, devices: map[string]*allowance{}, callers: map[string]*allowance{}, room: 1000}
+}
+
+// left reports whether one more may be spent at a pace of n in a window.
+func left(due, now int64, n int, window time.Duration) bool {
+	return n == 0 || max(due, now)-now <= int64(n-1)*int64(window)/int64(n)
+}
+
+// spent is due after one more, or one less.
+func spent(due, now int64, n int, window time.Duration, more int64) int64 {
+	if n == 0 {
+		return 0
+	}
+	return max(due, now) + more*int64(window)/int64(n)
+}
+
+// push spends one push of a device; what is used up, or "".
+func (b *budget) push(device string) string {
+	now := time.Now().UnixNano()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.of(b.devices, device, now)
+	switch {
+	case !left(a.minute, now, b.cfg.PushPerMinute, time.Minute):
+		return "push_per_minute"
+	case !left(a.hour, now, b.cfg.PushPerHour, time.Hour):
+		return "push_per_hour"
+	}
+	b.adjust(a, now, 1)
+	return ""
+}
+
+// call counts a caller's call to a callee; false if there were too many.
+func (b *budget) call(caller, callee string) bool {
+	now := time.Now().UnixNano()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.of(b.callers, callee+"\x00"+caller, now)
+	if !left(a.minute, now, b.cfg.CallsPerCaller, time.Minute) {
+		return false
+	}
+	a.minute = spent(a.minute, now, b.cfg.CallsPerCaller, time.Minute, 1)
+	return true
+}
+
+// answered gives back what a call has spent.
+func (b *budget) answered(caller, callee string, devices []string) {
+	now := time.Now().UnixNano()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a := b.callers[callee+"\x00"+caller]; a != nil {
+		a.minute = spent(a.minute, now, b.cfg.CallsPerCaller, time.Minute, -1)
+	}
+	for _, d := range devices {
+		if a := b.devices[d]; a != nil {
+			b.adjust(a, now, -1)
+		}
+	}
+}
+
+func (b *budget) adjust(a *allowance, now, more int64) {
+	a.minute = spent(a.minute, now, b.cfg.PushPerMinute, time.Minute, more)
+	a.hour = spent(a.hour, now, b.cfg.PushPerHour, time.Hour, more)
+}
+
+// of finds or makes an entry; those that are full again are the same as none. b.mu is held.
+func (b *budget) of(table map[string]*allowance, key string, now int64) *allowance {
+	if a := table[key]; a != nil {
+		return a
+	}
+	if len(b.devices)+len(b.callers) >= b.room {
+		for _, t := range []map[string]*allowance{b.devices, b.callers} {
+			for k, a := range t {
+				if a.minute <= now && a.hour <= now {
+					delete(t, k)
+				}
+			}
+		}
+		b.room = max(1000, 2*(len(b.devices)+len(b.callers)))
+	}
+	a := &allowance{}
+	table[key] = a
+	return a
+}
+
+// turnedAway says why a call is not even tried, nil if it is.
+func (c *Call) turnedAway() *Ending {
+	caller := c.in.Caller()
+	switch {
+	case c.ext.RejectAnonymous && caller.Anonymous:
+		return EndAnonymous
+	case c.bridge.doubled(c):
+		return EndDuplicate
+	case !c.bridge.room(c):
+		return EndCalleeBusy
+	}
+	c.muted = !c.bridge.budget.call(caller.Handle, c.ext.Name)
+	return nil
+}
+
+// refuseEarly counts and ends a call that is turned away.
+func (c *Call) refuseEarly(e *Ending) state {
+	c.bridge.dial.Rejected(e.Name)
+	return c.over(e)
+}
+
+// room counts the call among its callee's; false if those are too many already.
+func (b *Bridge) room(c *Call) bool {
+	limit := b.cfg.Limits.CallsPerCallee
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if limit > 0 && b.perCallee[c.ext.Name] >= limit {
+		return false
+	}
+	b.perCallee[c.ext.Name]++
+	c.counted = true
+	return true
+}
+
+// leaveRoom undoes room. b.mu is held.
+func (b *Bridge) leaveRoom(c *Call) {
+	if !c.counted {
+		return
+	}
+	if b.perCallee[c.ext.Name]--; b.perCallee[c.ext.Name] == 0 {
+		delete(b.perCallee, c.ext.Name)
+	}
+}
+
+// mayPush spends a push of the device; if none is left the device is rung only
+// if its connection is live.
+func (c *Call) mayPush(d *device) bool {
+	if d.spent {
+		return false
+	}
+	why := "calls_per_caller"
+	if !c.muted {
+		why = c.bridge.budget.push(d.AOR + "/" + d.ID)
+	}
+	if why == "" {
+		return true
+	}
+	d.spent = true
+	c.bridge.dial.Rejected("push_budget")
+	c.rec.step("push budget", d.ID, "calls.limits."+why+" is used up: no push")
+	c.rec.update(func(r *Record) {
+		r.Pushes = append(r.Pushes, PushRecord{Device: d.ID, Provider: d.Target.Provider, Outcome: "budget", Reason: why})
+	})
+	c.log().Warn("a device gets no push: too many calls that nobody answers", "device", d.ID, "aor", d.AOR, "limit", "calls.limits."+why)
+	c.tellCaller("failed")
+	return false
+}
+
+// giveBack: the call is answered, so its pushes were wanted.
+func (c *Call) giveBack() {
+	var pushed []string
+	for _, d := range c.devices {
+		if d.pushed {
+			pushed = append(pushed, d.AOR+"/"+d.ID)
+		}
+	}
+	if !c.muted {
+		c.bridge.budget.answered(c.in.Caller().Handle, c.ext.Name, pushed)
+	}
+}
+
+// doubleWindow is how close together the two halves of one call arrive that a
+// carrier sent by two trunks.
+const doubleWindow = 3 * time.Second
+
+// doubleKey is what two INVITEs of one call have in common.
+type doubleKey struct {
+	callee, caller string
+	proof          uint64
+}
+
+type double struct {
+	key  doubleKey
+	call string
+	at   time.Time
+}
+
+// doubles knows the calls of the last doubleWindow.
+type doubles struct {
+	recent []double // oldest first
+	calls  map[doubleKey]string
+}
+
+// doubled reports whether the call is there already, by another trunk or
+// another branch: same caller and callee, and a proof that it is the same call
+// (Call-ID, Session-ID, icid-value or origid). Without a proof it is another
+// call, and waits as such.
+func (b *Bridge) doubled(c *Call) bool {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := &b.doubles
+	for len(d.recent) > 0 && now.Sub(d.recent[0].at) > doubleWindow {
+		if old := d.recent[0]; d.calls[old.key] == old.call {
+			delete(d.calls, old.key)
+		}
+		d.recent = d.recent[1:]
+	}
+	keys := make([]doubleKey, 0, 4)
+	for _, p := range c.in.Proofs() {
+		k := doubleKey{c.ext.Name, c.in.Caller().Handle, p}
+		if first := d.calls[k]; first != "" && b.calls[first] != nil {
+			return true
+		}
+		keys = append(keys, k)
+	}
+	if d.calls == nil {
+		d.calls = map[doubleKey]string{}
+	}
+	for _, k := range keys {
+		d.calls[k] = c.id
+		d.recent = append(d.recent, double{k, c.id, now})
+	}
+	return false
+}
