@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// unlimited lets a load be of few callers and callees.
+const unlimited = "limits: {push_per_minute: 0, push_per_hour: 0, calls_per_callee: 0, calls_per_caller: 0}"
+
 const peerTrunk = "trunks:\n  - {name: carrier, peers: [127.0.0.1], early_media: %v}\n"
 
 // registerAll provisions every extension's device: REGISTER with its push
@@ -197,7 +200,7 @@ func BenchmarkParked(b *testing.B) {
 // does not become the test).
 func BenchmarkAttempts(b *testing.B) {
 	const extensions, rate, total = 5000, 1000, 60000
-	r := startRig(b, extensions, fmt.Sprintf(peerTrunk, false)+"calls: {wake_timeout: 5s, limits: {push_per_minute: 0, push_per_hour: 0, calls_per_callee: 0, calls_per_caller: 0}}\n")
+	r := startRig(b, extensions, fmt.Sprintf(peerTrunk, false)+"calls: {wake_timeout: 5s, "+unlimited+"}\n")
 	r.registerAll()
 	pushes := r.watchPushes(nil)
 	c := newCarrier(b, r.sip, true)
