@@ -117,6 +117,7 @@ func TestFourthCallAtATimeIsBusy(t *testing.T) {
 		var calls []*siptest.Call
 		for i := range 3 {
 			calls = append(calls, w.invite(siptest.Invitation{From: fmt.Sprint("+4940", i)}))
+			time.Sleep(100 * time.Millisecond)
 		}
 		fourth := w.invite(siptest.Invitation{From: "+49409"})
 		equal(t, "Reason", w.await(fourth, time.Second, "486").Get("Reason"), `Q.850;cause=17;text="Too many calls at a time"`)
