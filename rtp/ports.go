@@ -18,9 +18,10 @@ const quarantine = 5 * time.Second
 type ports struct {
 	rest time.Duration // set once: time in quarantine
 
-	mu      sync.Mutex    // guards the following
-	free    []uint16      // even ports
-	resting []resting     // in quarantine, the oldest first
+	mu      sync.Mutex // guards the following
+	free    []uint16   // even ports
+	resting []resting  // in quarantine, from index rested on, the oldest first
+	rested  int
 	held    [1 << 15]bool // by half the port number: taken and not released
 }
 
@@ -64,12 +65,14 @@ func (p *ports) owns(port uint16) bool {
 
 // wake frees the pairs whose quarantine is over. The caller holds mu.
 func (p *ports) wake(now time.Time) {
-	n := 0
-	for n < len(p.resting) && !now.Before(p.resting[n].until) {
-		p.free = append(p.free, p.resting[n].port)
-		n++
+	for p.rested < len(p.resting) && !now.Before(p.resting[p.rested].until) {
+		p.free = append(p.free, p.resting[p.rested].port)
+		p.rested++
 	}
-	p.resting = append(p.resting[:0], p.resting[n:]...)
+	if p.rested > len(p.resting)/2 { // seldom: thousands may rest
+		p.resting = append(p.resting[:0], p.resting[p.rested:]...)
+		p.rested = 0
+	}
 }
 
 // release puts a pair into quarantine: one that a call is done with, or one that could not be bound.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -305,5 +306,25 @@ func TestCloseUnderTraffic(t *testing.T) {
 		}
 		close(stop)
 		wg.Wait()
+	}
+}
+
+func TestTryUDP(t *testing.T) {
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		conn, err := listenUDP(netip.MustParseAddrPort(net.JoinHostPort(ip, "0")))
+		if err != nil {
+			t.Skip(err) // a machine without IPv6
+		}
+		addr := conn.(*net.UDPConn).LocalAddr().(*net.UDPAddr).AddrPort()
+		if err := tryUDP(addr); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%s is taken: %v", addr, err)
+		}
+		conn.Close()
+		if err := tryUDP(addr); err != nil {
+			t.Errorf("%s is free: %v", addr, err)
+		}
+	}
+	if err := tryUDP(netip.MustParseAddrPort("192.0.2.77:4000")); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("an address of nobody's: %v", err)
 	}
 }

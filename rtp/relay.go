@@ -42,6 +42,7 @@ type Relay struct {
 	outside bool       // address is the configured external one: it goes before a session's own
 	log     *slog.Logger
 	open    func(netip.AddrPort) (PacketConn, error)
+	try     func(netip.AddrPort) error // whether an address is to be had
 	ports   *ports
 	sound   *sound     // nil: no ringback
 	ringers *scheduler // plays it
@@ -82,8 +83,15 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
+	r.try = func(addr netip.AddrPort) error {
+		conn, err := r.open(addr)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
 	if r.open == nil {
-		r.open = listenUDP
+		r.open, r.try = listenUDP, tryUDP
 	}
 	if r.address, err = parseExternal(cfg.ExternalAddress); err != nil {
 		return nil, err
@@ -133,12 +141,8 @@ func (r *Relay) at(m moment) time.Time { return r.epoch.Add(m) }
 // listen opens a socket on the address itself, or on all addresses of its family if it is not this machine's: the
 // outside address of a NAT.
 func (r *Relay) listen(address netip.Addr, port uint16) (PacketConn, error) {
-	r.boundMu.Lock()
-	local, known := r.bound[address]
-	r.boundMu.Unlock()
-	if !known {
-		local = address
-	}
+	local := r.local(address)
+	known := local != address
 	conn, err := r.open(netip.AddrPortFrom(local, port))
 	if known || !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return conn, err
@@ -151,6 +155,16 @@ func (r *Relay) listen(address netip.Addr, port uint16) (PacketConn, error) {
 	r.bound[address] = local // our own addresses only: the map stays small
 	r.boundMu.Unlock()
 	return r.open(netip.AddrPortFrom(local, port))
+}
+
+// local is what is bound for an address of ours.
+func (r *Relay) local(address netip.Addr) netip.Addr {
+	r.boundMu.Lock()
+	defer r.boundMu.Unlock()
+	if local, known := r.bound[address]; known {
+		return local
+	}
+	return address
 }
 
 // bind opens the RTP socket of a reserved pair. A pair that something else on this machine has is skipped.
@@ -181,12 +195,10 @@ func (r *Relay) bindPair(s *socket) (PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	probe, err := r.listen(s.address, s.port+1)
-	if err != nil {
+	if err := r.try(netip.AddrPortFrom(r.local(s.address), s.port+1)); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	_ = probe.Close()
 	return conn, nil
 }
 
