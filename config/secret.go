@@ -28,9 +28,9 @@ const maxMedia = 64 << 20
 // namesFile tells keys without _file at the end whose value names a file all the same, and whether that file holds a private key.
 func namesFile(key, value string) (isFile, private bool) {
 	switch key {
-	case "key":
+	case "key", "client_key":
 		return true, true
-	case "certificate", "client_ca", "root_ca":
+	case "certificate", "client_ca", "root_ca", "client_certificate":
 		return true, false
 	case "ringback":
 		return value != "tone" && value != "none", false

@@ -31,7 +31,12 @@ type TrunkConfig struct {
 
 	OutboundProxy string `yaml:"outbound_proxy"` // sip: URI
 	Transport     string `yaml:"transport"`      // udp, tcp, tls, or "": what the DNS says, else udp
-	RootCA        string `yaml:"root_ca"`        // PEM file of further trust anchors for tls
+	// GIN registers all numbers of the trunk at once (RFC 6140).
+	GIN bool `yaml:"gin"`
+	// PEM files that we show a server that asks for a client certificate.
+	ClientCertificate string `yaml:"client_certificate"`
+	ClientKey         string `yaml:"client_key"`
+	RootCA            string `yaml:"root_ca"` // PEM file of further trust anchors for tls
 
 	EarlyMedia *bool    `yaml:"early_media"` // nil: true
 	MaxCalls   int      `yaml:"max_calls"`   // 0: no limit
@@ -72,6 +77,7 @@ func (t TrunkConfig) Validate(report func(path, problem string)) {
 	t.validateLogin(report)
 	t.validatePeers(report)
 	t.validateTransport(report)
+	t.validateClientCertificate(report)
 	if t.MaxCalls < 0 {
 		report("max_calls", fmt.Sprintf("%d is negative: use 0 for no limit", t.MaxCalls))
 	}
@@ -135,6 +141,18 @@ func (t TrunkConfig) validateTransport(report func(path, problem string)) {
 	}
 	if byDNS := t.Transport == "" && t.Registrar != ""; t.RootCA != "" && t.Transport != "tls" && !byDNS {
 		report("root_ca", "is used with transport: tls only: set that, or remove root_ca")
+	}
+}
+
+func (t TrunkConfig) validateClientCertificate(report func(path, problem string)) {
+	switch {
+	case (t.ClientCertificate == "") != (t.ClientKey == ""):
+		report("client_certificate", "belongs together with client_key: set both files, or none")
+	case t.ClientCertificate != "" && t.Transport != "tls" && t.Transport != "":
+		report("client_certificate", "is used with transport: tls only: set that, or remove client_certificate and client_key")
+	}
+	if t.GIN && t.Registrar == "" {
+		report("gin", "is a way to register, and there is no registrar: set registrar, or remove gin; a peer may call any number")
 	}
 }
 

@@ -43,6 +43,7 @@ type login struct {
 	minimum  time.Duration // what a 423 asked for
 	contact  *sipgo.Uri    // that the server has now; nil: none
 	flow     *flow         // the stream that the binding lives on
+	at       target        // where it was made
 	state    loginState
 }
 
@@ -70,7 +71,7 @@ type loginState struct {
 	Expires time.Time // of the binding
 	NextTry time.Time
 
-	ServiceRoute []string // RFC 3608: URIs to route our requests by
+	ServiceRoute []string // RFC 3608: URIs to route our requests by, as they stand between < and >
 	Associated   []string // RFC 7315 P-Associated-URI: the URIs that are ours at that server
 }
 
@@ -151,10 +152,20 @@ func (r *login) retry() {
 // forgotten us: come back soon, but not all at the same instant.
 func (r *login) lost(f *flow, spread time.Duration) {
 	r.mu.Lock()
-	ours := r.flow == f
+	ours := r.flow == f && !r.running // what is under way finds out itself
 	r.mu.Unlock()
 	if ours {
 		r.again(jitter(backoffFirst) + spread)
+	}
+}
+
+// moved: requests go to another target now, where our binding may be unknown.
+func (r *login) moved(t target, after time.Duration) {
+	r.mu.Lock()
+	stay := r.running || r.at.same(t)
+	r.mu.Unlock()
+	if !stay {
+		r.again(after)
 	}
 }
 

@@ -66,11 +66,13 @@ func (r *login) enter(ctx context.Context, f *flow, expires time.Duration) (gran
 		return grant{}, err
 	}
 	g := granted(res, expires, own)
+	r.up.note(res)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.flow, r.contact = nil, &own; f.reliable() {
 		r.flow = f
 	}
+	r.at = target{proto: f.transport(), addr: f.remote()}
 	if expires == 0 {
 		r.contact = nil
 	}
@@ -271,9 +273,13 @@ func granted(res *sipgo.Response, asked time.Duration, own sipgo.Uri) grant {
 func addressList(res *sipgo.Response, name string) []string {
 	var out []string
 	for _, v := range headerList(res, name) {
-		if a, err := parseNameAddr(v); err == nil && len(out) < 32 && !hasControl(v) {
-			out = append(out, a.uri.String())
+		if _, err := parseNameAddr(v); err != nil || len(out) >= 32 || len(v) > 512 {
+			continue
 		}
+		if _, inside, ok := strings.Cut(v, "<"); ok {
+			v, _, _ = strings.Cut(inside, ">")
+		}
+		out = append(out, v)
 	}
 	return out
 }

@@ -55,6 +55,7 @@ type Server struct {
 	loc       *location.Service
 	transport *transport
 	resolver  *resolver
+	wall      func() time.Time // the clock on the wall, which jumps; tests set it
 	txs       *transactions
 	dialogs   *dialogTable
 	registrar *registrar
@@ -84,6 +85,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, dialogs: newDialogTable(), work: newGroup(), metrics: newMetrics(o.Registerer)}
 	s.resolver = &resolver{dns: newDNSClient(o.Network, cfg.Resolvers), reaches: s.reaches}
+	s.wall = func() time.Time { return time.Now().Round(0) }
 	for _, tc := range trunks {
 		t, err := newTrunk(s, tc.WithDefaults())
 		if err != nil {

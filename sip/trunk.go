@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ type Trunk struct {
 
 	mu    sync.Mutex // guards the following
 	state TrunkState
+	reg   loginState
+	reach reachability
 	addrs map[string][]netip.Addr // of hosts, as last resolved
 }
 
@@ -40,9 +43,12 @@ type TrunkState struct {
 	Target    string    `json:"target,omitempty"` // address in use, such as "udp://192.0.2.10:5060"
 	Expires   time.Time `json:"expires,omitzero"`
 	NextTry   time.Time `json:"next_try,omitzero"`
-	LastCode  int       `json:"last_code,omitempty"`
+	LastCode  int       `json:"last_code,omitempty"` // of the last answer to REGISTER
 	LastError string    `json:"last_error,omitempty"`
 	SeenAs    string    `json:"seen_as,omitempty"` // our address as the trunk sees it, where that is not the one we name: a NAT
+
+	Associated   []string `json:"associated,omitempty"`    // URIs that the registrar says are ours (P-Associated-URI, RFC 7315)
+	ServiceRoute []string `json:"service_route,omitempty"` // URIs that it routes our requests by (RFC 3608)
 }
 
 // resolveInterval is how often host names of peers are looked up again. Most
@@ -107,7 +113,9 @@ func (t *Trunk) set(change func(*TrunkState)) {
 // trunkFor finds the trunk that a request comes from; nil for a stranger.
 // The connection of our registration names its trunk. Where several share an
 // address, the user of the Request-URI tells: it is the user name of our
-// registration.
+// registration, or of a URI that the registrar gave us (P-Associated-URI).
+// What is left goes to the trunk that all numbers are registered for (RFC
+// 6140), else to the first.
 func (s *Server) trunkFor(f *flow, req *sipgo.Request) *Trunk {
 	trunks := s.Trunks()
 	for _, t := range trunks {
@@ -116,18 +124,38 @@ func (s *Server) trunkFor(f *flow, req *sipgo.Request) *Trunk {
 		}
 	}
 	var found *Trunk
+	rank := 0
 	for _, t := range trunks {
 		if !t.owns(f) {
 			continue
 		}
-		if t.cfg.Username != "" && req.Recipient.User == t.cfg.Username {
-			return t
-		}
-		if found == nil {
-			found = t
+		if r := t.claims(req.Recipient.User); found == nil || r > rank {
+			found, rank = t, r
 		}
 	}
 	return found
+}
+
+// claims ranks how surely a number is this trunk's, 0 for unknown.
+func (t *Trunk) claims(user string) int {
+	if t.cfg.Username != "" && user == t.cfg.Username {
+		return 3
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if user != "" && slices.ContainsFunc(t.reg.Associated, func(uri string) bool { return uriUser(uri) == user }) {
+		return 2
+	}
+	return whether(t.cfg.GIN)
+}
+
+// uriUser is the user part of a sip: URI, or the number of a tel: one.
+func uriUser(uri string) string {
+	_, rest, _ := strings.Cut(uri, ":")
+	if i := strings.IndexAny(rest, "@;?"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
 }
 
 // flowClosed wakes the registration when its connection has died.

@@ -16,9 +16,11 @@ import (
 // attach makes the trunk's uplink, and its registration where it has one.
 func (t *Trunk) attach() error {
 	cfg, s := t.cfg, t.srv
-	config := func() (*tls.Config, error) { return trunkTLS(cfg) }
+	config := func(name string) func() (*tls.Config, error) {
+		return func() (*tls.Config, error) { return trunkTLS(cfg, strings.Trim(name, "[]")) }
+	}
 	if cfg.Registrar == "" {
-		t.up = newUplink(s, t.log, t.peerName(), t.locatePeers, config)
+		t.up = newUplink(s, t.log, t.peerName(), t.locatePeers, config(t.peerName()))
 		return nil
 	}
 	registrar, err := parseURI(cfg.Registrar)
@@ -33,14 +35,14 @@ func (t *Trunk) attach() error {
 	}
 	t.up = newUplink(s, t.log, next.Host, func(ctx context.Context) (located, error) {
 		return s.resolver.locate(ctx, next, cfg.Transport)
-	}, config)
+	}, config(next.Host))
 	aor := sipgo.Uri{Scheme: registrar.Scheme, User: cfg.Username, Host: registrar.Host}
 	if registrar.User != "" {
 		aor.User = registrar.User
 	}
 	t.login = newLogin(s, t.up, loginConfig{
 		registrar: registrar, aor: aor, username: cfg.Username, password: cfg.Password,
-		contact: cfg.Username, expires: cfg.Expires, proxy: cfg.OutboundProxy, changed: t.registered,
+		contact: cfg.Username, bulk: cfg.GIN, expires: cfg.Expires, proxy: cfg.OutboundProxy, changed: t.registered,
 	})
 	t.login.client = t.client
 	t.state.Kind, t.state.State, t.state.Up, t.state.Server = "registration", "registering", false, cfg.Registrar
@@ -50,12 +52,31 @@ func (t *Trunk) attach() error {
 // registered takes over how the registration stands.
 func (t *Trunk) registered(now loginState) {
 	t.set(func(s *TrunkState) {
-		s.State, s.Up, s.LastCode, s.LastError = now.State, now.Up, now.Code, now.Error
-		s.Expires, s.NextTry, s.Target = now.Expires, now.NextTry, t.up.inUse()
+		t.reg = now
+		t.compose(s)
 	})
 }
 
-// run keeps the trunk up until ctx ends: names resolved, registration or OPTIONS alive.
+// compose makes the state of what registration and OPTIONS have told. The
+// caller holds t.mu.
+func (t *Trunk) compose(s *TrunkState) {
+	s.Target = t.up.inUse()
+	if t.login != nil {
+		s.State, s.Up, s.LastCode, s.LastError = t.reg.State, t.reg.Up, t.reg.Code, t.reg.Error
+		s.Expires, s.NextTry = t.reg.Expires, t.reg.NextTry
+		s.Associated, s.ServiceRoute = t.reg.Associated, t.reg.ServiceRoute
+	} else {
+		s.State, s.Up, s.LastError = "reachable", true, ""
+	}
+	if t.reach.asked && t.reach.misses > 0 && s.LastError == "" {
+		s.LastError = t.reach.err
+	}
+	if t.reach.down() && (t.login == nil || t.reg.Up) {
+		s.State, s.Up = "unreachable", false
+	}
+}
+
+// run keeps the trunk up until ctx ends: names resolved, registration and OPTIONS alive.
 func (t *Trunk) run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -63,14 +84,16 @@ func (t *Trunk) run(ctx context.Context) {
 		t.resolveAll(ctx)
 		work.Go(func() { t.keepResolving(ctx) })
 	}
-	switch {
-	case t.login != nil:
-		t.login.start(ctx, 0)
-		<-ctx.Done()
-		t.login.stop()
-	case t.cfg.OptionsInterval > 0:
-		t.keepProbing(ctx)
+	if t.cfg.OptionsInterval > 0 {
+		work.Go(func() { t.keepProbing(ctx) })
 	}
+	if t.login == nil {
+		t.up.watch(ctx)
+		return
+	}
+	t.login.start(ctx, 0)
+	t.up.watch(ctx)
+	t.login.stop()
 }
 
 // keepResolving looks the peers' names up again as often as the DNS says.

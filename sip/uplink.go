@@ -49,6 +49,7 @@ type uplink struct {
 	flow    *flow   // to current
 	retired []*flow // connections to other targets, until calls have left them
 	users   map[*login]struct{}
+	seen    netip.AddrPort // our address as the server sees it; invalid: not told yet
 }
 
 func newUplink(s *Server, log *slog.Logger, name string, find func(context.Context) (located, error), tls func() (*tls.Config, error)) *uplink {
@@ -149,8 +150,11 @@ func (u *uplink) open(ctx context.Context, t target) (*flow, error) {
 	old := u.flow
 	u.flow, u.current = f, t
 	u.mu.Unlock()
-	if old != nil && current.addr.IsValid() {
+	if current.addr.IsValid() && !current.same(t) {
 		u.log.Info("another target of the server is used", "target", t.String(), "before", current.String())
+		u.each(func(r *login, after time.Duration) { r.moved(t, after) })
+	}
+	if old != nil {
 		u.retire(old)
 	}
 	return f, nil
@@ -290,30 +294,29 @@ func (u *uplink) closed(f *flow) {
 	if u.flow == f {
 		u.flow = nil
 	}
-	users := make([]*login, 0, len(u.users))
-	for r := range u.users {
-		users = append(users, r)
-	}
 	u.mu.Unlock()
-	for _, r := range users {
-		r.lost(f, spread(len(users)))
-	}
+	u.each(func(r *login, after time.Duration) { r.lost(f, after) })
 }
 
-// moved: our own address has changed, or time has jumped, so that no binding
-// is to be trusted. All are made again.
-func (u *uplink) moved() {
+// back: the server is there again, and may have forgotten us.
+func (u *uplink) back() {
+	u.each(func(r *login, after time.Duration) {
+		r.retry()
+		r.again(after)
+	})
+}
+
+// each calls f for every registration, with its share of the time that all of
+// them should take.
+func (u *uplink) each(f func(r *login, after time.Duration)) {
 	u.mu.Lock()
-	if u.flow != nil && !u.flow.reliable() {
-		u.flow = nil // a new one finds out our address
-	}
 	users := make([]*login, 0, len(u.users))
 	for r := range u.users {
 		users = append(users, r)
 	}
 	u.mu.Unlock()
 	for _, r := range users {
-		r.again(spread(len(users)))
+		f(r, spread(len(users)))
 	}
 }
 

@@ -30,6 +30,9 @@ func unusable(file string, cfg *config.Config) config.Faults {
 	report("sip.tls.client_ca", t.ClientCA, anchors(t.ClientCA))
 	for i, trunk := range cfg.Trunks {
 		report(fmt.Sprintf("trunks[%d].root_ca", i), trunk.RootCA, anchors(trunk.RootCA))
+		if trunk.ClientCertificate != "" {
+			report(fmt.Sprintf("trunks[%d].client_certificate", i), trunk.ClientCertificate, certificate(trunk.ClientCertificate, trunk.ClientKey))
+		}
 	}
 	if cdr := cfg.Telemetry.CDR; cdr != "" {
 		report("telemetry.cdr", cdr, directory(filepath.Dir(cdr)))

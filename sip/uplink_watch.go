@@ -1,0 +1,105 @@
+package sip
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+const (
+	// watchInterval is how often our own address and the clock are looked at:
+	// a phone that calls meanwhile does not reach us.
+	watchInterval = 15 * time.Second
+	// clockJump is how much more time the wall clock may show than we have lived
+	// through. A machine that slept longer may have lost its registrations.
+	clockJump = 30 * time.Second
+)
+
+// watch registers everything anew when our own address has changed, or when
+// the machine has slept, until ctx ends.
+func (u *uplink) watch(ctx context.Context) {
+	lived, wall := time.Now(), u.srv.wall()
+	for sleep(ctx, watchInterval) {
+		slept := u.srv.wall().Sub(wall) - time.Since(lived)
+		lived, wall = time.Now(), u.srv.wall()
+		switch here, changed := u.newAddress(); {
+		case slept > clockJump:
+			u.log.Info("the clock has jumped; registering again", "by", slept.Round(time.Second).String())
+			u.moved()
+		case changed:
+			u.log.Info("our own address has changed; registering again", "address", here.String())
+			u.moved()
+		}
+	}
+}
+
+// newAddress is our address towards the server as the routing table has it
+// now, and whether that is another one than our flow began with.
+func (u *uplink) newAddress() (netip.Addr, bool) {
+	u.mu.Lock()
+	f := u.flow
+	u.mu.Unlock()
+	if f == nil {
+		return netip.Addr{}, false
+	}
+	before := f.local().Addr()
+	if f.udp != nil && !f.udp.here.Addr().IsUnspecified() {
+		return before, false // bound to one address
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c, err := u.srv.transport.network.DialContext(ctx, "udp", f.remote().String())
+	if err != nil {
+		return before, false // no network at all: wait for one
+	}
+	defer c.Close()
+	now := addrPort(c.LocalAddr()).Addr()
+	return now, now.IsValid() && now != before
+}
+
+// moved: the bindings name an address that is no longer ours, or may have
+// expired unnoticed. All are made again, over a new flow.
+func (u *uplink) moved() {
+	u.mu.Lock()
+	f := u.flow
+	u.flow = nil // a new one finds out our address
+	u.mu.Unlock()
+	if f != nil {
+		u.retire(f)
+	}
+	u.each(func(r *login, after time.Duration) { r.again(after) })
+}
+
+// note keeps our address as the server sees it (received and rport, RFC 3581),
+// from an answer to a REGISTER.
+func (u *uplink) note(res *sipgo.Response) (changed bool) {
+	via := res.Via()
+	if via == nil {
+		return false
+	}
+	received, _ := via.Params.Get("received")
+	rport, _ := via.Params.Get("rport")
+	ip, err := netip.ParseAddr(received)
+	port, portErr := strconv.ParseUint(rport, 10, 16)
+	if err != nil || portErr != nil {
+		return false
+	}
+	now := netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	changed = u.seen.IsValid() && u.seen != now
+	u.seen = now
+	return changed
+}
+
+// saw does the same from an answer to OPTIONS: another address than at the
+// last REGISTER means that our NAT has moved us, and calls go astray.
+func (u *uplink) saw(res *sipgo.Response) {
+	if u.note(res) {
+		u.log.Info("the server sees us at another address; registering again")
+		u.moved()
+	}
+}
