@@ -3,6 +3,7 @@ package sip
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,9 +14,11 @@ import (
 	"reveille/sip/siptest"
 )
 
-// carrier is a scripted registrar at 192.0.2.9:5060, over UDP and TCP.
+// carrier is a scripted registrar at 192.0.2.9:5060 or another address, over
+// UDP and TCP.
 type carrier struct {
 	b      *serverBed
+	ip     string // default: 192.0.2.9
 	listen net.Listener
 
 	mu     sync.Mutex // guards the following
@@ -61,8 +64,10 @@ func withCarrier(t *testing.T, trunk TrunkConfig, script func(m *siptest.Message
 }
 
 func (c *carrier) open() {
-	host := c.b.net.Host("192.0.2.9")
-	udp, err := host.ListenPacket(c.b.t.Context(), "udp", "192.0.2.9:5060")
+	if c.ip == "" {
+		c.ip = "192.0.2.9"
+	}
+	udp, err := c.b.net.Host(c.ip).ListenPacket(c.b.t.Context(), "udp", c.ip+":5060")
 	if err != nil {
 		c.b.t.Fatal(err)
 	}
@@ -83,7 +88,7 @@ func (c *carrier) open() {
 }
 
 func (c *carrier) listenTCP() {
-	l, err := c.b.net.Host("192.0.2.9").Listen(c.b.t.Context(), "tcp", "192.0.2.9:5060")
+	l, err := c.b.net.Host(c.ip).Listen(c.b.t.Context(), "tcp", c.ip+":5060")
 	if err != nil {
 		c.b.t.Fatal(err)
 	}
@@ -237,4 +242,8 @@ func nonceOf(m *siptest.Message, header string) string {
 	_, rest, _ := strings.Cut(m.Get(header), `nonce="`)
 	nonce, _, _ := strings.Cut(rest, `"`)
 	return nonce
+}
+
+func netUDP(addr string) net.Addr {
+	return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr))
 }

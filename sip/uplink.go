@@ -186,7 +186,7 @@ func (u *uplink) rest(t target, asked time.Duration) {
 func (u *uplink) failed(f *flow, silent bool, after time.Duration) {
 	u.mu.Lock()
 	t := u.current
-	ours := u.flow == f
+	ours := u.flow == f || u.flow == nil && t.addr == f.remote() // it may be closed already
 	if ours && silent {
 		u.flow = nil
 	}
