@@ -3,7 +3,6 @@ package sip
 import (
 	"context"
 	"net/netip"
-	"strconv"
 	"time"
 
 	sipgo "github.com/emiago/sipgo/sip"
@@ -76,18 +75,10 @@ func (u *uplink) moved() {
 // note keeps our address as the server sees it (received and rport, RFC 3581),
 // from an answer to a REGISTER.
 func (u *uplink) note(res *sipgo.Response) (changed bool) {
-	via := res.Via()
-	if via == nil {
+	now := seenFrom(res)
+	if !now.IsValid() {
 		return false
 	}
-	received, _ := via.Params.Get("received")
-	rport, _ := via.Params.Get("rport")
-	ip, err := netip.ParseAddr(received)
-	port, portErr := strconv.ParseUint(rport, 10, 16)
-	if err != nil || portErr != nil {
-		return false
-	}
-	now := netip.AddrPortFrom(ip.Unmap(), uint16(port))
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	changed = u.seen.IsValid() && u.seen != now
