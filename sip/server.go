@@ -244,16 +244,16 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 		s.answer(tx, code)
 		return
 	}
-	if sessionOf(req).tooBrief() {
-		s.answer(tx, 422)
-		return
-	}
 	if s.draining.Load() {
 		s.respond(tx, s.refusal(tx, &Refused{Code: 503, RetryAfter: time.Duration(s.retryAfter.Load()) * time.Second}))
 		return
 	}
 	s.respond(tx, s.response(tx, 100, nil))
 	in := newInbound(s, t, f, req, tx)
+	if in.session.tooBrief() {
+		s.answer(tx, 422)
+		return
+	}
 	tx.keepOnly()
 	tx.value = in
 	f.calls.Store(true)
