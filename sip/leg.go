@@ -241,10 +241,7 @@ func (l *leg) path() (*flow, error) {
 	l.mu.Lock()
 	f, trunk, aor, device := l.flow, l.trunk, l.aor, l.deviceID
 	proven := l.mid != nil && l.mid.proven == f && !f.isDead()
-	hop := l.target
-	if len(l.routes) > 0 {
-		hop = l.routes[0]
-	}
+	hop := l.nextHop()
 	l.mu.Unlock()
 	if trunk != nil {
 		return l.srv.trunkPath(trunk, f, hop)
@@ -256,6 +253,14 @@ func (l *leg) path() (*flow, error) {
 		return nil, errFlowClosed
 	}
 	return f, nil
+}
+
+// nextHop is where the dialog's requests go first. The caller holds l.mu.
+func (l *leg) nextHop() sipgo.Uri {
+	if len(l.routes) > 0 {
+		return l.routes[0]
+	}
+	return l.target
 }
 
 // learnPeer takes the dialog state that the peer's INVITE or 2xx carries: its

@@ -43,7 +43,11 @@ func (l *leg) begin(p Proposal, sdp []byte) (*proposal, error) {
 	if p.refresh && method == sipgo.INVITE {
 		sdp = m.sdp
 	}
-	x := &proposal{leg: l, req: l.newRequest(method), asks: sdp == nil && method == sipgo.INVITE,
+	asks := sdp == nil && method == sipgo.INVITE
+	if asks && p.Answer == nil {
+		return nil, errNothingToSay
+	}
+	x := &proposal{leg: l, req: l.newRequest(method), asks: asks,
 		final: make(chan *sipgo.Response, 1), fail: make(chan error, 1)}
 	x.req.AppendHeader(sipgo.NewHeader("Allow", allowed))
 	l.askSession(x.req)
@@ -181,6 +185,11 @@ func (x *proposal) acknowledge(res *sipgo.Response, answer []byte) {
 		ct := sipgo.ContentTypeHeader("application/sdp")
 		ack.AppendHeader(&ct)
 		ack.SetBody(answer)
+	}
+	if f, hop := x.flow, l.nextHop(); l.trunk != nil && !f.reliable() {
+		if there, err := l.srv.trunkPath(l.trunk, f, hop); err == nil {
+			x.flow = there // the Contact may name another address
+		}
 	}
 	x.ack = l.srv.withVia(ack, x.flow)
 	x.sendAck()

@@ -64,6 +64,9 @@ var errNoAckYet = errors.New("the far end has not acknowledged our 2xx yet")
 // ackPoll is how often to look for that: some round trips within one country.
 const ackPoll = 50 * time.Millisecond
 
+// errNothingToSay is a defect: neither an offer nor an answer to one.
+var errNothingToSay = errors.New("a re-INVITE needs an offer, or an answer to the far end's")
+
 // pause waits before the next try; false if there is to be none.
 func (l *leg) pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -80,7 +83,9 @@ func (l *leg) pause(ctx context.Context, d time.Duration) bool {
 // glareWait is how long to wait after a 491, in units of 10 ms (RFC 3261
 // §14.1): the owner of the Call-ID waits longer.
 func (l *leg) glareWait() time.Duration {
-	if l.trunk == nil { // we have sent the INVITE
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.mid.called {
 		return 2100*time.Millisecond + time.Duration(rand.IntN(191))*10*time.Millisecond
 	}
 	return time.Duration(rand.IntN(201)) * 10 * time.Millisecond

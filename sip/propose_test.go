@@ -99,6 +99,32 @@ func TestReinviteOfOurs(t *testing.T) {
 	})
 }
 
+// The ACK goes to where the Contact of the 2xx says (RFC 3261 §13.2.2.4).
+func TestAckOfOursFollowsTheContact(t *testing.T) {
+	inServer(t, bedOptions{}, func(b *serverBed) {
+		w := udpWire(b.t, b.net)
+		in, _ := established(b, w)
+		other, err := b.net.Host("192.0.2.2").ListenPacket(b.t.Context(), "udp", "192.0.2.2:5070")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		there := &wire{t: t, udp: other, to: w.to}
+		done := propose(in, Proposal{SDP: offer})
+		ok := answering(w.expect("INVITE "), "200 OK", trunksSDP, "Contact: <sip:moved@192.0.2.2:5070>")
+		w.send(ok)
+		there.expect("ACK sip:moved@192.0.2.2:5070")
+		ends(t, done)
+		w.send(ok)
+		there.expect("ACK ")
+		w.silence(time.Second)
+		in.Hangup(Reason{})
+		there.expect("BYE ")
+		there.drain(2 * time.Minute)
+		b.nothingLeft()
+	})
+}
+
 // Without an offer in it the 2xx has one, and the ACK our answer.
 func TestReinviteOfOursWithoutOffer(t *testing.T) {
 	inServer(t, bedOptions{}, func(b *serverBed) {

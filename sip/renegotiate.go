@@ -16,6 +16,7 @@ type midcall struct {
 	own     *proposal // ours that waits for its answer
 	sdp     []byte    // our latest description: a refresh by re-INVITE repeats it
 	updates bool      // the far end takes UPDATE
+	called  bool      // the far end has sent the INVITE: the Call-ID is its own
 	proven  *flow     // no registered flow, but the device proved itself on it
 	session session
 	probeAt time.Time   // when a device is asked for a sign of life; zero: never

@@ -150,11 +150,11 @@ func (r *Request) Adopt(sdp []byte) (*Outbound, error) {
 	res := s.response(r.tx, 200, sdp)
 	s.addContact(res, p.flow)
 	m := o.inCall()
-	m.sdp, m.probeAt, m.updates = sdp, time.Now().Add(probeInterval), sessionOf(req).updates
+	m.probeAt = time.Now().Add(probeInterval)
+	o.beginSession(sessionOf(req), res)
 	if p.Binding.Contact == "" { // it has not registered there
 		m.proven = p.flow
 	}
-	o.rearm()
 	if err := o.sendAnswer(r.tx, res, func(sdp []byte) { p.acked <- sdp }); err != nil {
 		o.finish(End{Kind: EndFlowLost})
 		return nil, err

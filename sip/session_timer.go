@@ -172,7 +172,8 @@ func (l *leg) runSession(interval time.Duration, ours bool) {
 
 // beginSession is for the first 2xx of ours. The caller holds l.mu.
 func (l *leg) beginSession(q sessionRequest, res *sipgo.Response) {
-	l.inCall().sdp = res.Body()
+	m := l.inCall()
+	m.sdp, m.called = res.Body(), true
 	l.grantSession(q, res)
 }
 
@@ -232,7 +233,9 @@ func (l *leg) tick() {
 	case s.interval > 0 && s.ours && !now.Before(s.next):
 		// Should this try fail, the next follows after half of what is left.
 		s.next = now.Add(max(s.expires.Sub(now)/2, time.Second))
-		l.srv.work.Go(l.refresh)
+		if m.own == nil {
+			l.srv.work.Go(l.refresh)
+		}
 	}
 	if !m.probeAt.IsZero() && !now.Before(m.probeAt) {
 		m.probeAt = now.Add(probeInterval)
