@@ -56,6 +56,7 @@ var bridgeConfig string
 type bridge struct {
 	Registrar     string        // host:port of a PBX that it registers to, or ""
 	TrunkPassword string        // for that
+	EdgeProxy     string        // IP address of a proxy whose Path it takes, or ""
 	WakeTimeout   time.Duration // default patience
 
 	Dir, SIP, TLS, HTTP       string // addresses are host:port
