@@ -168,7 +168,10 @@ func without(s, cut string) string {
 // lower case. A name may stand only once (RFC 3261 §7.3.1); an empty piece is
 // borne at the end only.
 func parseParams(pieces []string) (sipgo.HeaderParams, error) {
-	var params sipgo.HeaderParams
+	if len(pieces) == 0 {
+		return nil, nil
+	}
+	params := make(sipgo.HeaderParams, 0, len(pieces))
 	for i, piece := range pieces {
 		name, value, _ := strings.Cut(piece, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
@@ -191,7 +194,7 @@ func parseParams(pieces []string) (sipgo.HeaderParams, error) {
 // splitOutside cuts s at each sep that stands outside quotes and angle
 // brackets. It is false if a quote or bracket stays open.
 func splitOutside(s string, sep byte) ([]string, bool) {
-	var out []string
+	out := make([]string, 0, 1+strings.Count(s, string(sep)))
 	start, quoted, inside := 0, false, false
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
@@ -241,7 +244,11 @@ func indexUnescaped(s string, want byte) int {
 
 // headerValue is the first header of that name, "" if there is none.
 func headerValue(m sipgo.Message, name string) string {
-	for _, h := range m.GetHeaders(name) {
+	first, ok := m.(interface{ GetHeader(string) sipgo.Header }) // without a list
+	if !ok {
+		return ""
+	}
+	if h := first.GetHeader(name); h != nil {
 		return h.Value()
 	}
 	return ""

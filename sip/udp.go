@@ -21,6 +21,7 @@ type udpListener struct {
 	t      *transport
 	number int // its place among the listeners, part of flow IDs
 	conn   net.PacketConn
+	system *net.UDPConn // conn, if it is one: it needs no memory for addresses
 	here   netip.AddrPort
 	dual   bool  // takes IPv4 and IPv6
 	last   *flow // the reader's: of the last datagram
@@ -40,6 +41,7 @@ func (t *transport) listenUDP(ctx context.Context, addr string) error {
 		}
 	}
 	l := &udpListener{t: t, conn: conn, here: addrPort(conn.LocalAddr()), dual: strings.HasPrefix(addr, ":"), kept: map[netip.AddrPort]*flow{}}
+	l.system, _ = conn.(*net.UDPConn)
 	if !t.addUDP(l) {
 		conn.Close()
 		return net.ErrClosed
@@ -55,7 +57,7 @@ func (l *udpListener) read() {
 	buf := make([]byte, 1<<16)
 	pause := time.Duration(0)
 	for {
-		n, from, err := l.conn.ReadFrom(buf)
+		n, peer, err := l.receive(buf)
 		if errors.Is(err, net.ErrClosed) || l.t.isClosed() {
 			return
 		}
@@ -66,10 +68,31 @@ func (l *udpListener) read() {
 			continue
 		}
 		pause = 0
-		if peer := addrPort(from); l.admits(peer, buf[:n]) {
+		if l.admits(peer, buf[:n]) {
 			l.t.datagram(l.flowFrom(peer), buf[:n])
 		}
 	}
+}
+
+func (l *udpListener) receive(buf []byte) (int, netip.AddrPort, error) {
+	if l.system != nil {
+		n, from, err := l.system.ReadFromUDPAddrPort(buf)
+		return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), err
+	}
+	n, from, err := l.conn.ReadFrom(buf)
+	if err != nil {
+		return 0, netip.AddrPort{}, err
+	}
+	return n, addrPort(from), nil
+}
+
+func (l *udpListener) send(b []byte, to netip.AddrPort) (err error) {
+	if l.system != nil {
+		_, err = l.system.WriteToUDPAddrPort(b, to)
+	} else {
+		_, err = l.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	}
+	return err
 }
 
 // flowFrom is the kept flow of a peer, else a value that lives as long as
@@ -116,7 +139,7 @@ func (l *udpListener) write(b []byte, to netip.AddrPort) error {
 	if len(b) > maxDatagram {
 		return fmt.Errorf("UDP %s: %d bytes: %w", to, len(b), errMessageTooBig)
 	}
-	if _, err := l.conn.WriteTo(b, net.UDPAddrFromAddrPort(to)); err != nil {
+	if err := l.send(b, to); err != nil {
 		if errors.Is(err, net.ErrClosed) {
 			err = fmt.Errorf("%w: %w", errFlowClosed, err)
 		}
