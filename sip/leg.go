@@ -249,7 +249,10 @@ func (l *leg) path() (*flow, error) {
 	if proven {
 		return f, nil
 	}
-	if f = l.srv.flowOf(aor, device, f); f.isDead() {
+	if f = l.srv.flowOf(aor, device, f); !f.isDead() {
+		return f, nil
+	}
+	if f = l.srv.flowBehindEdge(aor, device); f == nil {
 		return nil, errFlowClosed
 	}
 	return f, nil

@@ -156,6 +156,21 @@ func (s *Server) flowFor(b location.Binding) *flow {
 	return f
 }
 
+// flowBehindEdge is the flow to a device whose edge proxy has lost its
+// connection; nil if it is behind none, or that cannot be reached.
+func (s *Server) flowBehindEdge(aor, device string) *flow {
+	newest := location.Binding{}
+	for _, b := range s.loc.Lookup(aor) {
+		if b.DeviceID == device && b.Path != "" && b.Registered.After(newest.Registered) {
+			newest = b
+		}
+	}
+	if newest.Path == "" {
+		return nil
+	}
+	return s.flowFor(newest)
+}
+
 // edgeAddress is where a Path URI leads; false unless that is an edge proxy.
 func (s *Server) edgeAddress(u sipgo.Uri) (proto string, addr netip.AddrPort, ok bool) {
 	addr, literal := hopAddress(u)

@@ -1,11 +1,11 @@
 package sip
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -228,28 +228,40 @@ func TestProxyThatReconnects(t *testing.T) {
 		if len(binding) != 1 {
 			t.Fatal("the binding went with the proxy's connection")
 		}
-		l, err := b.net.Host(edgeIP).Listen(context.Background(), "tcp", edgeIP+":5070")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		accepted := make(chan net.Conn, 1)
-		go func() {
-			c, err := l.Accept()
-			if err == nil {
-				accepted <- c
-			}
-		}()
+		accepted := b.listen(edgeIP + ":5070")
 		out, err := b.srv.Dial(binding[0], Invitation{CallID: "c"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		u.conn = <-accepted
-		u.in = bufio.NewReader(u.conn)
-		u.requested(sipgo.INVITE)
-		out.Abandon()
+		u.reply(u.requested(sipgo.INVITE), 200, "Contact: <sip:1001@10.0.0.9:4000>")
+		u.requested(sipgo.ACK)
+		u.conn.Close() // once more, in mid-call
+		synctest.Wait()
+		accepted = b.listen(edgeIP + ":5070")
+		out.Hangup(Reason{})
+		u.conn = <-accepted
+		u.reply(u.requested(sipgo.BYE), 200)
 		u.conn.Close()
 	})
+}
+
+// listen takes one connection at an address.
+func (b *registerBed) listen(addr string) <-chan net.Conn {
+	b.t.Helper()
+	host, _, _ := net.SplitHostPort(addr)
+	l, err := b.net.Host(host).Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		defer l.Close()
+		if c, err := l.Accept(); err == nil {
+			accepted <- c
+		}
+	}()
+	return accepted
 }
 
 // A Path whose first hop is none of ours is not connected to.
@@ -303,4 +315,36 @@ func TestEdgeProxyFaults(t *testing.T) {
 			t.Errorf("%s: %q", entry, got)
 		}
 	}
+}
+
+// FuzzPath holds that what is kept of a Path reads back as what was sent, and
+// stays on its line.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{"<sip:192.0.2.9;lr>", "<sip:a;lr>, \"B, <x>\" <sips:b@[::1]:5061;lr;ob>;x=y", "sip:a;lr",
+		"<sip:192.0.2.9:5060;lr;received=sip:127.0.0.1:49962%3Btransport%3Dtcp>", "<sip:a?Route=b>", ",,<sip:h>", "<sip:a;x=\"y,z\">"} {
+		f.Add(seed)
+	}
+	r, flow := fuzzRegistrar(f)
+	r.edges = edges{netip.MustParsePrefix("192.0.2.0/24")}
+	f.Fuzz(func(t *testing.T, value string) {
+		m, _, err := parseDatagram([]byte(message("REGISTER sip:h SIP/2.0", "", "Path: "+value)), 16384)
+		req, ok := m.(*sipgo.Request)
+		if err != nil || !ok {
+			return
+		}
+		x := &registration{f: flow, req: req, aor: "1001"}
+		if r.readPath(x) != nil {
+			return
+		}
+		kept := x.pathValue()
+		back := pathOf(location.Binding{Path: kept})
+		if len(back) != len(x.path) || strings.ContainsAny(kept, "\r\n") {
+			t.Fatalf("%q is kept as %q, which reads as %d URIs", value, kept, len(back))
+		}
+		for i := range back {
+			if back[i].String() != x.path[i].String() {
+				t.Errorf("%q reads back as %q", x.path[i].String(), back[i].String())
+			}
+		}
+	})
 }
