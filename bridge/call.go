@@ -42,6 +42,8 @@ type Call struct {
 	mid     *midcall // changes of the session; nil before the first
 
 	couriers *[2]courier                  // of requests within the dialogs; made when needed
+	handover *handover                    // to another extension, while it is under way
+	former   int                          // devices that the call had before
 	transfer *transfer                    // the last that the device asked for
 	speaks   atomic.Pointer[sip.Outbound] // the device leg of a call that is answered
 
@@ -100,6 +102,9 @@ func (c *Call) leave() {
 		}
 		c.bridge.forget(c)
 	}()
+	if c.handover != nil {
+		c.takeBack()
+	}
 	if c.state != "over" {
 		c.enter("over")
 		c.end(EndInternal)
@@ -296,7 +301,7 @@ func (c *Call) awaitAnswer(ctx context.Context) state {
 
 // talking: both sides hear each other. It ends when either hangs up.
 func (c *Call) talking(ctx context.Context) state {
-	longest := time.NewTimer(c.bridge.cfg.MaxDuration)
+	longest := time.NewTimer(c.bridge.cfg.MaxDuration - time.Since(c.answer))
 	defer longest.Stop()
 	for {
 		out := c.winner.out // which may be replaced
@@ -310,6 +315,9 @@ func (c *Call) talking(ctx context.Context) state {
 			c.requested(ctx, rtp.Trunk, r)
 		case r := <-out.Requests():
 			c.requested(ctx, rtp.Device, r)
+			if c.handover != nil {
+				return state{"transferring", c.transferring}
+			}
 		case ch := <-c.in.Changes():
 			c.changed(ctx, rtp.Trunk, ch)
 		case ch := <-out.Changes():

@@ -64,7 +64,7 @@ func (c *Call) device(d location.Device) *device {
 	if dev := c.find(d.ID); dev != nil {
 		return dev
 	}
-	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, len(c.devices)+1)}
+	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, c.former+len(c.devices)+1)}
 	c.devices = append(c.devices, dev)
 	return dev
 }

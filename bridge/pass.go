@@ -63,10 +63,15 @@ func (c *Call) pass(ctx context.Context, side rtp.Side, r *sip.Request) {
 		o.Headers = []sip.Header{{Name: "Info-Package", Value: r.InfoPackage}}
 	}
 	c.rec.step(r.Method, "", side.String())
+	c.courier(side).take(ctx, parcel{request: r, out: o, to: c.other(side), from: side})
+}
+
+// courier is the one for what comes from a side.
+func (c *Call) courier(side rtp.Side) *courier {
 	if c.couriers == nil {
 		c.couriers = &[2]courier{}
 	}
-	c.couriers[side].take(ctx, parcel{r, o, c.other(side), side})
+	return &c.couriers[side]
 }
 
 // other is the leg across from a side.
@@ -83,6 +88,10 @@ type parcel struct {
 	out     sip.Outgoing
 	to      sender
 	from    rtp.Side
+
+	// Of a NOTIFY of our own, which nobody waits for; then may be nil.
+	notify func(context.Context)
+	then   func()
 }
 
 // courier passes the requests of one leg on, one after the other: the digits of
@@ -100,7 +109,7 @@ const courierRoom = 8
 func (k *courier) take(ctx context.Context, p parcel) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.waiting) >= courierRoom {
+	if p.request != nil && len(k.waiting) >= courierRoom {
 		p.request.Answer(500, "", sip.Header{Name: "Retry-After", Value: "2"})
 		return
 	}
@@ -131,6 +140,13 @@ func (k *courier) next() (parcel, bool) {
 
 // deliver sends the request and gives the far end's answer back.
 func (p parcel) deliver(ctx context.Context) {
+	if p.request == nil {
+		p.notify(ctx)
+		if p.then != nil {
+			p.then()
+		}
+		return
+	}
 	wait, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	reply := p.to.Send(wait, p.out)

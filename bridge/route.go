@@ -63,6 +63,15 @@ func (r *routes) lookup(number string) *Extension {
 	return r.extensions[number]
 }
 
+// named finds an extension by one of its numbers or its name, not by a pattern:
+// one that takes all that a trunk dials must not take all transfers too.
+func (r *routes) named(number string) *Extension {
+	if e := r.numbers[canonical(number)]; e != nil {
+		return e
+	}
+	return r.extensions[number]
+}
+
 // canonical makes "+4930123456", "004930123456" and "4930123456" one; what is
 // no number stays as it is. A short number such as "1001" is itself.
 func canonical(number string) string {

@@ -42,8 +42,13 @@ func (c *Call) referred(ctx context.Context, side rtp.Side, r *sip.Request) {
 	}
 }
 
-// transferBlind has the trunk connect its caller with a number.
+// transferBlind rings another extension of ours, or has the trunk connect its
+// caller with a number.
 func (c *Call) transferBlind(ctx context.Context, r *sip.Request) {
+	if to := c.bridge.routes.Load().named(r.Refer.User); to != nil {
+		c.handOver(r, to)
+		return
+	}
 	if !c.in.Transfers() {
 		r.Answer(403, "The Trunk Takes No Transfers")
 		return
@@ -109,12 +114,16 @@ func (t *transfer) run(ctx context.Context, ask func(context.Context) sip.Reply)
 
 // accept answers 202; the first NOTIFY follows at once (RFC 3515 §2.4.4).
 func (t *transfer) accept(ctx context.Context) {
+	t.answer()
+	t.tell(ctx, 100)
+}
+
+func (t *transfer) answer() {
 	if t.refer.Refer.NoSubscription {
 		t.refer.Answer(202, "", sip.Header{Name: "Refer-Sub", Value: "false"})
 		return
 	}
 	t.refer.Answer(202, "")
-	t.tell(ctx, 100)
 }
 
 // progress passes the trunk's NOTIFYs on and gives the last status. A

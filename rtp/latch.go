@@ -23,6 +23,7 @@ type latch struct {
 	closes    moment         // when it closes; 0 until the first packet after it was opened
 	heard     moment         // when the locked source was last heard, kept while open
 	tries     [3]candidate   // sources seen while open
+	former    netip.AddrPort // the peer whose place this one has taken: never believed
 }
 
 // candidate is a source on its way to win the latch.
@@ -66,6 +67,9 @@ func (l *latch) accept(src netip.AddrPort, ssrc uint32, seq uint16, now moment) 
 
 // contend is accept while the latch is open.
 func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment) bool {
+	if src == l.former {
+		return false
+	}
 	if l.closes == 0 {
 		l.closes = now + latchWindow
 	}

@@ -166,7 +166,7 @@ func (s *Session) Offer(side Side) ([]byte, error) {
 	d.Mux = side == Device // costs a phone nothing, and saves it a second NAT binding; trunks are asked for nothing new
 	d.Codecs = []sdp.Codec{sdp.PCMA(), sdp.PCMU(), sdp.TelephoneEvent()}
 	if other.remote != nil {
-		d.Direction, d.Ptime, d.MaxPtime = other.remote.Direction, other.remote.Ptime, other.remote.MaxPtime
+		d.Direction, d.Ptime, d.MaxPtime = other.wish, other.remote.Ptime, other.remote.MaxPtime
 		d.Codecs = other.remote.Codecs
 		if other.ours != nil {
 			d.Codecs = other.agreed()

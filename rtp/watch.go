@@ -77,7 +77,7 @@ func (s *Session) stopWatchLocked() {
 func (s *Session) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || !s.path.connected { // the device is being exchanged
 		return
 	}
 	now := s.relay.now()

@@ -25,6 +25,8 @@ func Why(c bridge.Record) string {
 		return "answered; the audio is being connected"
 	case "talking":
 		return "in conversation"
+	case "transferring":
+		return "being transferred; waiting for the other extension to answer"
 	}
 	return c.State
 }

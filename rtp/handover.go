@@ -1,0 +1,38 @@
+package rtp
+
+import (
+	"math/rand/v2"
+
+	"reveille/rtp/sdp"
+)
+
+// Handover takes the device out of a connected session, so that another one can be offered its place: an Offer is the
+// next step, SetAnswer and Connect end it. Until then nothing is relayed, and the trunk may hear the ringback. undo, in
+// place of Connect, puts the session back to what it was. Packets of the former device, which sends until it hears that
+// it is out, count no more.
+func (s *Session) Handover() (undo func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, end := &s.exchanges[Device], &s.path.ends[Device]
+	before, was := *e, *end
+	s.path.connected = false
+	s.stopWatchLocked()
+	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}}
+	*end = fresh(was)
+	s.remapLocked()
+	return func() {
+		s.silence()
+		s.mu.Lock()
+		got := s.path.ends[Device].got
+		s.exchanges[Device], s.path.ends[Device] = before, was
+		s.path.ends[Device].got = got
+		s.remapLocked()
+		s.mu.Unlock()
+		s.Connect()
+	}
+}
+
+// fresh is an end of which nothing is known but what has been counted, and whose former peer is out.
+func fresh(was end) end {
+	return end{got: was.got, silenceTold: was.silenceTold, latch: latch{former: was.latch.destination()}}
+}
