@@ -379,28 +379,3 @@ func (c *Call) fallback() string {
 	}
 	return c.in.Trunk().Config().Fallback
 }
-
-// finishRecord closes the audio and writes the CDR.
-func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
-	var stats rtp.Stats
-	if c.session != nil {
-		stats = c.session.Close()
-	}
-	now := time.Now()
-	c.rec.step("over", "", e.Name)
-	c.rec.update(func(r *Record) {
-		r.State, r.End, r.Ending, r.Q850, r.Verdict = "over", now, e.Name, e.q850(), e.Verdict
-		if r.Answer.IsZero() {
-			r.Code = refusal.Code
-		} else {
-			r.Code, r.Seconds = 200, now.Sub(r.Answer).Seconds()
-			r.Media = map[string]MediaRecord{
-				"trunk":  mediaRecord(stats.Trunk, r.Answer),
-				"device": mediaRecord(stats.Device, r.Answer),
-			}
-		}
-	})
-	c.bridge.metrics.calls.WithLabelValues(c.in.Trunk().Name(), e.Name).Inc()
-	c.log().Info("call is over", "ending", e.Name, "code", refusal.Code, "verdict", e.Verdict, "duration", now.Sub(c.started))
-	c.bridge.cdr.Write(c.rec.snapshot())
-}
