@@ -354,6 +354,7 @@ func (c *Call) end(e *Ending) state {
 	refusal := e.refusal(c.fallback())
 	c.in.Refuse(refusal) // does nothing after the answer
 	c.in.Hangup(e.Trunk) // does nothing before it
+	c.notSent(refusal)
 	why := e.Device
 	for _, d := range c.devices {
 		reason := why

@@ -24,6 +24,15 @@ func (c *Call) endedByTrunk() *Ending {
 	}
 }
 
+// notSent: our 200 still waited for a PRACK, and the trunk got a refusal in its
+// place. Such a call was not answered.
+func (c *Call) notSent(refusal *sip.Refused) {
+	if end := c.in.End(); !c.answer.IsZero() && end.Kind == sip.EndLocal && end.Code != 0 {
+		refusal.Code = end.Code
+		c.rec.update(func(r *Record) { r.Answer = time.Time{} })
+	}
+}
+
 // endedByDevice is that of one whose device leg is over.
 func endedByDevice(end sip.End) *Ending {
 	switch end.Kind {

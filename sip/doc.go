@@ -4,13 +4,17 @@
 // It implements the parts of these documents that a push bridge needs:
 //
 //	RFC 3261  SIP: transactions, dialogs, registrar
+//	RFC 3262  reliable provisionals towards trunks, which ask for them
 //	RFC 3264  offer/answer: the bodies travel through, package rtp reads them
 //	RFC 3325  P-Asserted-Identity from trunks; RFC 3323 Privacy
 //	RFC 3326  Reason
 //	RFC 3581  symmetric response routing (rport)
 //	RFC 5626  flows: a request to a device leaves by the connection of its REGISTER
+//	RFC 4320  no 408 to requests other than INVITE
+//	RFC 4475, RFC 5118  what malformed and odd messages get
 //	RFC 6026  2xx handling in INVITE transactions
 //	RFC 7118  SIP over WebSocket, with an Origin check (RFC 6455)
+//	RFC 7332  a call has one hop less on its way to a device
 //	RFC 7616, RFC 8760  digest authentication with SHA-256 and MD5
 //	RFC 8599  push: pn-provider, pn-param, pn-prid, Feature-Caps, 555
 //

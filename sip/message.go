@@ -269,14 +269,6 @@ func firstContact(m sipgo.Message) *sipgo.ContactHeader {
 	return nil
 }
 
-// redirectTo is the first Contact of a 3xx.
-func redirectTo(res *sipgo.Response) string {
-	if c := firstContact(res); c != nil && res.StatusCode/100 == 3 {
-		return c.Address.String()
-	}
-	return ""
-}
-
 // routeURIs lists the URIs of Route or Record-Route headers, in wire order.
 func routeURIs(m sipgo.Message, name string) []sipgo.Uri {
 	var out []sipgo.Uri

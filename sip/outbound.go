@@ -22,13 +22,12 @@ type Invitation struct {
 
 // Progress is one step of an INVITE to a device. A Code of 200 or more is the last.
 type Progress struct {
-	Code    int    // SIP status; 408 and 430 are also made here: no answer at all, flow gone
-	Phrase  string // as the device gave it, cleaned
-	SDP     []byte
-	Reason  Reason
-	Contact string // 3xx: where to go
-	Local   bool   // made here, the device sent nothing
-	Lost    bool   // the flow is gone but the device knows of the call: its answer may still come by another flow
+	Code   int    // SIP status; 408 and 430 are also made here: no answer at all, flow gone
+	Phrase string // as the device gave it, cleaned
+	SDP    []byte
+	Reason Reason
+	Local  bool // made here, the device sent nothing
+	Lost   bool // the flow is gone but the device knows of the call: its answer may still come by another flow
 }
 
 // Outbound is a device leg: a UAC dialog on the flow of the device's REGISTER.
@@ -216,13 +215,15 @@ func (o *Outbound) transmitAck(ack *sipgo.Request) {
 	}
 }
 
+// refused takes a final answer of 300 or more. The Contacts of a 3xx go no
+// further: a device does not say where a trunk's call goes.
 func (o *Outbound) refused(res *sipgo.Response) {
 	if o.final {
 		return
 	}
 	o.final = true
 	o.stopGiveUp()
-	o.report(Progress{Code: res.StatusCode, Phrase: SanitiseText(res.Reason, 64), Reason: reasonOf(res), Contact: redirectTo(res)})
+	o.report(Progress{Code: res.StatusCode, Phrase: SanitiseText(res.Reason, 64), Reason: reasonOf(res)})
 	o.finish(End{Kind: EndRefused, Code: res.StatusCode, Reason: reasonOf(res)})
 }
 
