@@ -66,7 +66,6 @@ func (r *login) enter(ctx context.Context, f *flow, expires time.Duration) (gran
 		return grant{}, err
 	}
 	g := granted(res, expires, own)
-	r.up.note(res)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.flow, r.contact = nil, &own; f.reliable() {

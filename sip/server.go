@@ -297,6 +297,8 @@ func (s *Server) options(f *flow, tx *serverTx) {
 	case s.stranger(f, tx):
 	case len(unknownTags(tx.request())) > 0:
 		s.answer(tx, 420)
+	case s.draining.Load(): // as an INVITE would be answered (RFC 3261 §11.2)
+		s.respond(tx, s.refusal(tx, &Refused{Code: 503, RetryAfter: time.Duration(s.retryAfter.Load()) * time.Second}))
 	default:
 		s.answerOptions(f, tx)
 	}

@@ -27,6 +27,9 @@ type serverBed struct {
 	calls chan *Inbound // that the handler has in hand
 	over  chan struct{} // closed when the test is
 	end   func()
+
+	prepared func(*serverBed) // called before Serve; nil for nothing
+	through  Network          // nil: the host's
 }
 
 // Incoming is Handler: the test owns the leg until it is over.
@@ -71,14 +74,21 @@ func (b *serverBed) start(o bedOptions) {
 	if o.log == nil {
 		o.log = slog.DiscardHandler
 	}
+	var network Network = b.net.Host("192.0.2.1")
+	if b.through != nil {
+		network = b.through
+	}
 	var err error
 	if b.loc, err = location.New(location.NewMemory(), location.Options{}); err != nil {
 		b.t.Fatal(err)
 	}
-	b.srv, err = New(cfg, o.trunks, Options{Log: slog.New(o.log), Registerer: b.registerer(), Network: b.net.Host("192.0.2.1"),
+	b.srv, err = New(cfg, o.trunks, Options{Log: slog.New(o.log), Registerer: b.registerer(), Network: network,
 		Location: b.loc, Accounts: accountsOf{"1001": "secret"}})
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if b.prepared != nil {
+		b.prepared(b)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -26,6 +26,7 @@ type carrier struct {
 	got    []*siptest.Message
 	at     []time.Time
 	conns  []net.Conn
+	seen   func() string // host:port that requests come from, as we tell the trunk; nil: nothing
 }
 
 // reply is what the carrier does with a request. Code 0 is silence.
@@ -157,6 +158,10 @@ func (c *carrier) answer(text string) (string, bool) {
 		value := m.Get(name)
 		if name == "To" {
 			value += ";tag=carrier"
+		}
+		if name == "Via" && c.seen != nil {
+			host, port, _ := net.SplitHostPort(c.seen())
+			value = strings.Replace(value, ";rport", ";rport="+port+";received="+host, 1)
 		}
 		if name != "Contact" || r.code == 200 && !strings.Contains(strings.Join(r.headers, "\n"), "Contact:") {
 			lines = append(lines, name+": "+value)

@@ -148,6 +148,9 @@ func (u *uplink) open(ctx context.Context, t target) (*flow, error) {
 	}
 	u.mu.Lock()
 	old := u.flow
+	if !current.same(t) {
+		u.seen = netip.AddrPort{}
+	}
 	u.flow, u.current = f, t
 	u.mu.Unlock()
 	if current.addr.IsValid() && !current.same(t) {

@@ -72,25 +72,18 @@ func (u *uplink) moved() {
 	u.each(func(r *login, after time.Duration) { r.again(after) })
 }
 
-// note keeps our address as the server sees it (received and rport, RFC 3581),
-// from an answer to a REGISTER.
-func (u *uplink) note(res *sipgo.Response) (changed bool) {
-	now := seenFrom(res)
-	if !now.IsValid() {
-		return false
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	changed = u.seen.IsValid() && u.seen != now
-	u.seen = now
-	return changed
-}
-
-// saw does the same from an answer to OPTIONS: another address than at the
-// last REGISTER means that our NAT has moved us, and calls go astray.
+// saw compares our address as the server sees it (received and rport, RFC
+// 3581) between two answers to OPTIONS: a change means that our NAT has moved
+// us, and that calls go astray. Only OPTIONS are compared: a REGISTER may be
+// seen by another host of the carrier's.
 func (u *uplink) saw(res *sipgo.Response) {
-	if u.note(res) {
-		u.log.Info("the server sees us at another address; registering again")
+	now := seenFrom(res)
+	u.mu.Lock()
+	before := u.seen
+	u.seen = now
+	u.mu.Unlock()
+	if before.IsValid() && now.IsValid() && before != now {
+		u.log.Info("the server sees us at another address; registering again", "seen", now.String(), "before", before.String())
 		u.moved()
 	}
 }
