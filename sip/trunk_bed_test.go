@@ -54,11 +54,17 @@ func loginAt(transport string) TrunkConfig {
 // first REGISTER on.
 func withCarrier(t *testing.T, trunk TrunkConfig, script func(m *siptest.Message) reply, test func(c *carrier)) {
 	t.Helper()
+	withTrunks(t, []TrunkConfig{trunk}, script, test)
+}
+
+// withTrunks is withCarrier for several trunks there.
+func withTrunks(t *testing.T, trunks []TrunkConfig, script func(m *siptest.Message) reply, test func(c *carrier)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &serverBed{t: t, net: siptest.NewNetwork(), calls: make(chan *Inbound, 10), over: make(chan struct{}), reg: nil}
 		c := &carrier{b: b, script: script}
 		c.open()
-		b.start(bedOptions{trunks: []TrunkConfig{trunk}})
+		b.start(bedOptions{trunks: trunks})
 		defer func() { close(b.over); b.end(); c.restart(nil) }()
 		test(c)
 	})

@@ -14,7 +14,7 @@ import (
 func trunksCommand() *command {
 	return &command{
 		name: "trunks", summary: "the trunks of a running bridge, and why one is down",
-		help: "Lists the trunks of a running bridge: whether each is up, since when, its live calls, and the last error." + askingHelp,
+		help: "Lists the trunks of a running bridge: whether each is up, since when, its live calls, the server and\nwhich of its addresses is in use, when it is tried next, and the last error." + askingHelp,
 		run: func(ctx context.Context, p *process, c *command, args []string) int {
 			flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			a := askingFlags(flags)
@@ -34,7 +34,7 @@ func showTrunks(w io.Writer, l admin.TrunkList, now time.Time) {
 		fmt.Fprintln(w, "no trunks: nobody can call; add one under trunks: in the configuration")
 		return
 	}
-	rows := [][]string{{"TRUNK", "UP", "STATE", "SINCE", "CALLS", "SERVER", "NEXT", "LAST ERROR"}}
+	rows := [][]string{{"TRUNK", "UP", "STATE", "SINCE", "CALLS", "SERVER", "TARGET", "NEXT", "LAST ERROR"}}
 	for _, t := range l.Trunks {
 		up := "up"
 		if !t.Up {
@@ -44,7 +44,7 @@ func showTrunks(w io.Writer, l admin.TrunkList, now time.Time) {
 		if t.LastCode >= 300 && !strings.Contains(failure, fmt.Sprint(t.LastCode)) {
 			failure = fmt.Sprintf("%d %s", t.LastCode, failure)
 		}
-		rows = append(rows, []string{t.Name, up, t.State, age(t.Since, now), fmt.Sprint(t.Calls), t.Server, in(t.NextTry, now), failure})
+		rows = append(rows, []string{t.Name, up, t.State, age(t.Since, now), fmt.Sprint(t.Calls), t.Server, t.Target, in(t.NextTry, now), failure})
 	}
 	table(w, rows)
 }
