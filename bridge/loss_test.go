@@ -84,3 +84,53 @@ func TestCancelOverABadNetwork(t *testing.T) {
 		})
 	}
 }
+
+// Holds of both sides, with every message lost now and then: each ends, and so
+// does each hold.
+func TestHoldOverABadNetwork(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			call(t, nil, func(w *world) {
+				p := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(time.Second),
+					change: func(o *siptest.PhoneOptions) { o.Transport = "udp" }})
+				c := w.invite(siptest.Invitation{})
+				w.await(c, 30*time.Second, "200")
+				taken := w.taken(p)
+				time.Sleep(time.Second)
+				badNetwork(w, seed)
+				for i, end := range []*siptest.Call{c, taken, c, taken} {
+					for _, direction := range []string{"sendonly", "sendrecv"} {
+						what := fmt.Sprint(i, " ", direction)
+						if i < 2 {
+							w.changes(what, end, "INVITE", end.Audio.SDP(direction))
+						} else {
+							w.changes(what, end, "UPDATE", end.Audio.SDP(direction))
+						}
+					}
+				}
+				w.hearsMost(c, taken)
+				if _, err := c.Bye().Await(40*time.Second, "200"); err != nil {
+					t.Error(err)
+				}
+				w.await(taken, 40*time.Second, "BYE")
+				w.ended("caller_hung_up", 200)
+			})
+		})
+	}
+}
+
+// changes has one end change the session, as often as a lost ACK makes it.
+func (w *world) changes(what string, c *siptest.Call, method string, sdp []byte) {
+	w.t.Helper()
+	for range 5 {
+		m := w.await(c.Request(method, sdp), 40*time.Second, "final")
+		if m.Code() == 200 {
+			return
+		}
+		if m.Code() != 491 && m.Code() != 500 {
+			w.t.Fatalf("%s: %s", what, m.Start)
+		}
+		time.Sleep(4 * time.Second)
+	}
+	w.t.Fatalf("%s is never accepted", what)
+}
