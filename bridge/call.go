@@ -125,7 +125,7 @@ func (c *Call) enter(name string) {
 
 // admitting finds the callee, opens the audio and answers 180.
 func (c *Call) admitting(context.Context) state {
-	c.ext = c.bridge.routes.Load().find(c.in.Dialled())
+	c.ext = c.bridge.routes.Load().calleeOf(c.in)
 	if c.ext == nil {
 		return c.over(EndUnknownNumber)
 	}

@@ -69,6 +69,8 @@ type Extension struct {
 	Unregister string `yaml:"unregister"`
 
 	RejectAnonymous bool `yaml:"reject_anonymous"` // callers that withhold their number get 433 (RFC 5079)
+	// Upstream also registers the extension at a PBX, as itself.
+	Upstream sip.UpstreamConfig `yaml:"upstream"`
 }
 
 // ValidateExtensions reports every fault in the list; paths are relative to it ("[2].numbers[0]").
@@ -103,6 +105,7 @@ func ValidateExtensions(list []Extension, report func(path, problem string)) {
 			report(at("unregister"), fmt.Sprintf("%q is not what an app can mean; use logout, or keep for an app that unregisters when it goes to the background", e.Unregister))
 		}
 	}
+	validateUpstreams(list, report)
 }
 
 func validateCredentials(e Extension, at func(string) string, report func(path, problem string)) {

@@ -40,6 +40,15 @@ func newRoutes(list []Extension) (*routes, error) {
 	return r, nil
 }
 
+// calleeOf is the extension of a call. One that came to the Contact that an
+// extension has at its PBX is that extension's, whatever was dialled.
+func (r *routes) calleeOf(in *sip.Inbound) *Extension {
+	if name := in.Extension(); name != "" {
+		return r.extensions[name]
+	}
+	return r.find(in.Dialled())
+}
+
 // find takes the first dialled number that leads anywhere: a number in any
 // spelling of E.164, then a regular expression, then an extension's name.
 func (r *routes) find(dialled []string) *Extension {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ func (c *Config) validate(main *document, origins []origin) {
 	c.Media.Validate(under("media"))
 	bridge.ValidateExtensions(c.Extensions, byOrigin(main, origins))
 
+	c.validateUpstreams(main, byOrigin(main, origins))
 	c.validateNode(main.report)
 	c.HTTP.validate(under("http"))
 	if d := c.Location.DeviceLifetime; d < 24*time.Hour || d > 10*365*24*time.Hour {
@@ -33,6 +35,32 @@ func (c *Config) validate(main *document, origins []origin) {
 		main.report("location.engine", fmt.Sprintf("%q is no engine; use embedded", c.Location.Engine))
 	}
 	c.validateSockets(main)
+}
+
+// validateUpstreams holds the accounts of extensions against the trunks. A trunk with a registrar and no user name is one that only
+// extensions register at.
+func (c *Config) validateUpstreams(main *document, report func(path, problem string)) {
+	used := map[string]bool{}
+	for i, e := range c.Extensions {
+		name := e.Upstream.Trunk
+		if name == "" {
+			continue
+		}
+		used[name] = true
+		at := slices.IndexFunc(c.Trunks, func(t sip.TrunkConfig) bool { return t.Name == name })
+		path := fmt.Sprintf("[%d].upstream.trunk", i)
+		switch {
+		case at < 0:
+			report(path, fmt.Sprintf("no trunk is called %q; name one of those under trunks, with a registrar", name))
+		case c.Trunks[at].Registrar == "":
+			report(path, fmt.Sprintf("trunk %q has no registrar; set it to where the extensions have their accounts, such as sip:pbx.example.com", name))
+		}
+	}
+	for i, t := range c.Trunks {
+		if t.Registrar != "" && t.Username == "" && t.Password == "" && !used[t.Name] {
+			main.report(fmt.Sprintf("trunks[%d].username", i), "is missing: registrar needs the user name to log in as, or extensions whose upstream names this trunk")
+		}
+	}
 }
 
 // report records a fault that validation found, unless reading the key had failed already.

@@ -49,12 +49,12 @@ func TestExampleListsAreRead(t *testing.T) {
 	dir := directory(t)
 	text := uncommented()
 	for name, file := range map[string]string{
-		"AuthKey_ABC123DEFG.p8": writeKey(t, dir), "carrier.password": dir + "/secret", "1001.password": dir + "/secret",
+		"AuthKey_ABC123DEFG.p8": writeKey(t, dir), "carrier.password": dir + "/secret", "1001.password": dir + "/secret", "1001.upstream.password": dir + "/secret",
 	} {
 		text = strings.ReplaceAll(text, "/etc/reveille/"+name, file)
 	}
 	cfg := mustParse(t, text)
-	if len(cfg.Trunks) != 2 || len(cfg.Extensions) != 2 || len(cfg.Push.APNs) != 1 {
+	if len(cfg.Trunks) != 3 || len(cfg.Extensions) != 2 || len(cfg.Push.APNs) != 1 {
 		t.Fatalf("got %s", cfg)
 	}
 	defaults := sip.TrunkConfig{}.WithDefaults()
@@ -95,7 +95,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 					return
 				}
 			}
-			if general != "trunks[].password" && general != "extensions[].password" {
+			if general != "trunks[].password" && general != "extensions[].password" && general != "extensions[].upstream.password" {
 				t.Errorf("the example does not show %s", general)
 			}
 		}

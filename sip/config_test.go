@@ -78,7 +78,9 @@ func TestTrunkFaults(t *testing.T) {
 		"name registrar":                      {Name: "a b"},
 		"registrar":                           {Name: "c", Registrar: "http://x", Username: "u", Password: "p"},
 		"registrar ":                          {Name: "c", Registrar: "sip:a b", Username: "u", Password: "p"},
-		"username password":                   {Name: "c", Registrar: "sip:h"},
+		"  ":                                  {Name: "c", Registrar: "sip:h"}, // for the upstreams of extensions
+		"username ":                           {Name: "c", Registrar: "sip:h", Password: "p"},
+		"password ":                           {Name: "c", Registrar: "sip:h", Username: "u"},
 		"username":                            {Name: "c", Registrar: "sip:h", Username: "u@h", Password: "p"},
 		"password":                            {Name: "c", Registrar: "sip:h", Username: "u", Password: "p\n"},
 		"expires":                             {Name: "c", Registrar: "sip:h", Username: "u", Password: "p", Expires: time.Second},

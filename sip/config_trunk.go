@@ -16,7 +16,8 @@ const (
 )
 
 // TrunkConfig is one entry of `trunks:`: a carrier or PBX that we register to
-// (Registrar), that is known by address (Peers), or both.
+// (Registrar), that is known by address (Peers), or both. One with a registrar
+// and no user name is for extensions that register there as themselves.
 type TrunkConfig struct {
 	Name string `yaml:"name"`
 
@@ -94,10 +95,11 @@ func (t TrunkConfig) validateLogin(report func(path, problem string)) {
 	if problem := uriProblem(t.Registrar); problem != "" {
 		report("registrar", problem)
 	}
-	if t.Username == "" {
+	// Without both it is a registrar for the upstreams of extensions alone.
+	if t.Username == "" && t.Password != "" {
 		report("username", "is missing: registrar needs the user name to log in as")
 	}
-	if t.Password == "" {
+	if t.Password == "" && t.Username != "" {
 		report("password", "is missing: set password or password_file for the login at registrar")
 	}
 	if hasControl(t.Username) || strings.ContainsAny(t.Username, " @<>\"") {

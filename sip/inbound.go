@@ -13,11 +13,12 @@ type Header struct{ Name, Value string }
 // Inbound is the trunk leg of a call: a UAS dialog.
 type Inbound struct {
 	leg
-	caller  Caller
-	dialled []string
-	offer   []byte
-	tx      *serverTx
-	acks    chan []byte // SDP of the ACK to our 200, once
+	caller    Caller
+	dialled   []string
+	extension string // whose registration at the trunk the call came to; "" if nobody's
+	offer     []byte
+	tx        *serverTx
+	acks      chan []byte // SDP of the ACK to our 200, once
 
 	reliability reliability    // what the INVITE asks of provisionals
 	session     sessionRequest // and of the session's lifetime
@@ -33,11 +34,10 @@ type Inbound struct {
 
 func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) *Inbound {
 	in := &Inbound{
-		caller:  callerOf(req, t.cfg),
-		dialled: dialledBy(req),
-		offer:   sdpBody(req),
-		refers:  takesRefer(req),
-		tx:      tx,
+		caller: callerOf(req, t.cfg),
+		offer:  sdpBody(req),
+		refers: takesRefer(req),
+		tx:     tx,
 
 		reliability: reliabilityOf(req),
 		session:     sessionOf(req),
@@ -63,6 +63,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 	}
 	in.remote.tag, _ = from.Params.Get("tag")
 	in.learnPeer(req, false)
+	in.dial(t, req)
 	return in
 }
 
@@ -91,6 +92,10 @@ func (in *Inbound) Caller() Caller { return in.caller }
 
 // Dialled lists what was dialled, the Request-URI first.
 func (in *Inbound) Dialled() []string { return in.dialled }
+
+// Extension is the extension whose registration at the PBX the call came to
+// (UpstreamConfig); "" if the trunk called a number.
+func (in *Inbound) Extension() string { return in.extension }
 
 // Offer is the SDP of the INVITE; nil if it had none (RFC 3261 §13.2.1).
 func (in *Inbound) Offer() []byte { return in.offer }

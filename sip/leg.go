@@ -71,7 +71,8 @@ type leg struct {
 	mu sync.Mutex // guards the following
 
 	flow     *flow
-	trunk    *Trunk // whose peer may be dialled; nil: a device, whose flow never is
+	trunk    *Trunk        // whose peer may be dialled; nil: a device, whose flow never is
+	account  *digestClient // of a call to an extension's own registration at the trunk; nil: the trunk's login
 	aor      string
 	deviceID string // device side: its newest flow carries in-dialog requests
 

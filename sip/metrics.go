@@ -11,10 +11,13 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	rejected *prometheus.CounterVec
 	trunkUp  *prometheus.GaugeVec
+
+	upstreams *upstreamCollector
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		upstreams: newUpstreamCollector(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "reveille_sip_requests_total", Help: "SIP requests received, by method and the final status we gave."}, []string{"method", "code"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -23,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "reveille_trunk_up", Help: "1 while a trunk is registered or answers OPTIONS."}, []string{"trunk"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.rejected, m.trunkUp)
+		reg.MustRegister(m.requests, m.rejected, m.trunkUp, m.upstreams)
 	}
 	return m
 }

@@ -68,7 +68,7 @@ func (x *proposal) send(login bool) error {
 		return err
 	}
 	if login {
-		if err := l.trunk.client.authorize(x.req); err != nil {
+		if err := l.credentials().authorize(x.req); err != nil {
 			return err
 		}
 	}

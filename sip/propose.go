@@ -124,14 +124,6 @@ func (l *leg) afterRefusal(res *sipgo.Response, err error, login *bool) time.Dur
 	return -1
 }
 
-func (l *leg) canLogin(challenge *sipgo.Response) bool {
-	if l.trunk == nil || l.trunk.cfg.Username == "" {
-		return false
-	}
-	_, err := l.trunk.client.challenged(challenge)
-	return err == nil
-}
-
 // lost ends a dialog that the far end does not know any more, or does not
 // answer in (RFC 3261 §12.2.1.2).
 func (l *leg) lost(code int) {

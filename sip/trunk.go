@@ -23,19 +23,22 @@ type Trunk struct {
 	hosts    []string       // peers given as names
 	up       *uplink        // to the server, or to those peers that are one host
 	client   *digestClient  // of its challenges, within dialogs too
-	login    *login         // nil: known by address alone
+	login    *login         // nil: without a user name of its own
 
-	mu    sync.Mutex // guards the following
-	state TrunkState
-	reg   loginState
-	reach reachability
-	addrs map[string][]netip.Addr // of hosts, as last resolved
+	upstreams *upstreams // the registrations of extensions
+
+	mu     sync.Mutex // guards the following
+	state  TrunkState
+	reg    loginState
+	reach  reachability
+	outage *outage                 // of a trunk that only extensions register at; nil: not known yet
+	addrs  map[string][]netip.Addr // of hosts, as last resolved
 }
 
 // TrunkState is what an administrator sees of a trunk.
 type TrunkState struct {
 	Name      string    `json:"name"`
-	Kind      string    `json:"kind"` // registration | peer
+	Kind      string    `json:"kind"` // registration | upstream (of extensions alone) | peer
 	Up        bool      `json:"up"`
 	State     string    `json:"state"` // registered | registering | failed | unregistered | reachable | unreachable | not probed
 	Since     time.Time `json:"since"`
@@ -49,6 +52,8 @@ type TrunkState struct {
 
 	Associated   []string `json:"associated,omitempty"`    // URIs that the registrar says are ours (P-Associated-URI, RFC 7315)
 	ServiceRoute []string `json:"service_route,omitempty"` // URIs that it routes our requests by (RFC 3608)
+
+	Upstreams *UpstreamCounts `json:"upstreams,omitempty"` // nil: no extension registers here
 }
 
 // resolveInterval is how often host names of peers are looked up again. Most
@@ -70,10 +75,12 @@ func newTrunk(s *Server, cfg TrunkConfig) (*Trunk, error) {
 		}
 	}
 	t.state = TrunkState{Name: cfg.Name, Kind: "peer", Up: true, State: "not probed", Since: time.Now(), Server: strings.Join(cfg.Peers, ", ")}
+	t.upstreams = newUpstreams(t)
 	if err := t.attach(); err != nil {
 		return nil, err
 	}
 	s.metrics.up(cfg.Name, t.state.Up)
+	s.metrics.upstreams.add(t.upstreams)
 	return t, nil
 }
 
@@ -86,8 +93,10 @@ func (t *Trunk) Config() TrunkConfig { return t.cfg }
 // State is how the trunk stands now.
 func (t *Trunk) State() TrunkState {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.state
+	now := t.state
+	t.mu.Unlock()
+	now.Upstreams = t.upstreams.counts()
+	return now
 }
 
 // set changes the state; a change of up or down is logged and counted here alone.
@@ -113,9 +122,9 @@ func (t *Trunk) set(change func(*TrunkState)) {
 // trunkFor finds the trunk that a request comes from; nil for a stranger.
 // The connection of our registration names its trunk. Where several share an
 // address, the user of the Request-URI tells: it is the user name of our
-// registration, or of a URI that the registrar gave us (P-Associated-URI).
-// What is left goes to the trunk that all numbers are registered for (RFC
-// 6140), else to the first.
+// registration, or of the Contact of an extension's, or of a URI that the
+// registrar gave us (P-Associated-URI). What is left goes to the trunk that all
+// numbers are registered for (RFC 6140), else to the first.
 func (s *Server) trunkFor(f *flow, req *sipgo.Request) *Trunk {
 	trunks := s.Trunks()
 	for _, t := range trunks {
@@ -141,6 +150,9 @@ func (t *Trunk) claims(user string) int {
 	if t.cfg.Username != "" && user == t.cfg.Username {
 		return 3
 	}
+	if _, ok := t.upstreams.find(user); ok {
+		return 3
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if user != "" && slices.ContainsFunc(t.reg.Associated, func(uri string) bool { return uriUser(uri) == user }) {
@@ -159,7 +171,10 @@ func uriUser(uri string) string {
 }
 
 // flowClosed wakes the registration when its connection has died.
-func (t *Trunk) flowClosed(f *flow) { t.up.closed(f) }
+func (t *Trunk) flowClosed(f *flow) {
+	t.up.closed(f)
+	t.upstreams.lost(f)
+}
 
 // trunkPath is the flow for an in-dialog request towards a trunk: the stream
 // it lives on; else, for datagrams, the next hop's address where that is an IP

@@ -36,6 +36,12 @@ func (t *Trunk) attach() error {
 	t.up = newUplink(s, t.log, next.Host, func(ctx context.Context) (located, error) {
 		return s.resolver.locate(ctx, next, cfg.Transport)
 	}, config(next.Host))
+	t.state.Kind, t.state.State, t.state.Up, t.state.Server = "registration", "registering", false, cfg.Registrar
+	t.up.renew = t.upstreams.again
+	if cfg.Username == "" {
+		t.state.Kind = "upstream"
+		return nil
+	}
 	aor := sipgo.Uri{Scheme: registrar.Scheme, User: cfg.Username, Host: registrar.Host}
 	if registrar.User != "" {
 		aor.User = registrar.User
@@ -45,7 +51,6 @@ func (t *Trunk) attach() error {
 		contact: cfg.Username, bulk: cfg.GIN, expires: cfg.Expires, proxy: cfg.OutboundProxy, changed: t.registered,
 	})
 	t.login.client = t.client
-	t.state.Kind, t.state.State, t.state.Up, t.state.Server = "registration", "registering", false, cfg.Registrar
 	return nil
 }
 
@@ -61,11 +66,14 @@ func (t *Trunk) registered(now loginState) {
 // caller holds t.mu.
 func (t *Trunk) compose(s *TrunkState) {
 	s.Target = t.up.inUse()
-	if t.login != nil {
+	switch {
+	case t.login != nil:
 		s.State, s.Up, s.LastCode, s.LastError = t.reg.State, t.reg.Up, t.reg.Code, t.reg.Error
 		s.Expires, s.NextTry = t.reg.Expires, t.reg.NextTry
 		s.Associated, s.ServiceRoute = t.reg.Associated, t.reg.ServiceRoute
-	} else {
+	case t.cfg.Registrar != "":
+		t.composeUpstreams(s)
+	default:
 		s.State, s.Up, s.LastError = "reachable", true, ""
 	}
 	if t.reach.asked && t.reach.misses > 0 && s.LastError == "" {
@@ -83,6 +91,9 @@ func (t *Trunk) run(ctx context.Context) {
 	if len(t.hosts) > 0 {
 		t.resolveAll(ctx)
 		work.Go(func() { t.keepResolving(ctx) })
+	}
+	if t.cfg.Registrar != "" {
+		work.Go(func() { t.upstreams.run(ctx) })
 	}
 	if t.cfg.OptionsInterval > 0 {
 		work.Go(func() { t.keepProbing(ctx) })
@@ -130,7 +141,7 @@ func (t *Trunk) owns(f *flow) bool {
 	if slices.ContainsFunc(t.prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 		return true
 	}
-	if t.login != nil && t.up.owns(ip) {
+	if t.cfg.Registrar != "" && t.up.owns(ip) {
 		return true
 	}
 	t.mu.Lock()

@@ -49,13 +49,15 @@ type uplink struct {
 	flow    *flow   // to current
 	retired []*flow // connections to other targets, until calls have left them
 	users   map[*login]struct{}
-	seen    netip.AddrPort // our address as the server sees it; invalid: not told yet
+
+	renew func()         // has what else is registered over it registered again; never changed
+	seen  netip.AddrPort // our address as the server sees it; invalid: not told yet
 }
 
 func newUplink(s *Server, log *slog.Logger, name string, find func(context.Context) (located, error), tls func() (*tls.Config, error)) *uplink {
 	return &uplink{
 		srv: s, log: log, name: strings.Trim(name, "[]"), find: find, tls: tls,
-		resting: map[target]time.Time{}, users: map[*login]struct{}{},
+		resting: map[target]time.Time{}, users: map[*login]struct{}{}, renew: func() {},
 	}
 }
 
@@ -303,6 +305,7 @@ func (u *uplink) closed(f *flow) {
 
 // back: the server is there again, and may have forgotten us.
 func (u *uplink) back() {
+	u.renew()
 	u.each(func(r *login, after time.Duration) {
 		r.retry()
 		r.again(after)

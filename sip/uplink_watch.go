@@ -69,6 +69,7 @@ func (u *uplink) moved() {
 	if f != nil {
 		u.retire(f)
 	}
+	u.renew()
 	u.each(func(r *login, after time.Duration) { r.again(after) })
 }
 

@@ -63,7 +63,7 @@ func (l *leg) transact(ctx context.Context, o Outgoing, login bool) (*sipgo.Resp
 		return nil, err
 	}
 	if login {
-		if err := l.trunk.client.authorize(req); err != nil {
+		if err := l.credentials().authorize(req); err != nil {
 			return nil, err
 		}
 	}

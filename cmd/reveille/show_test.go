@@ -63,6 +63,7 @@ func TestTables(t *testing.T) {
 			showTrunks(w, admin.TrunkList{Trunks: []admin.Trunk{
 				{TrunkState: sip.TrunkState{Name: "carrier", State: "failed", Since: noon(), Server: "sip:carrier.example", NextTry: now.Add(90 * time.Second), LastCode: 403, LastError: "403 Forbidden"}},
 				{TrunkState: sip.TrunkState{Name: "pbx", Up: true, State: "reachable", Since: noon(), Server: "192.0.2.10", Target: "udp://192.0.2.10:5060", LastCode: 200}, Calls: 3},
+				{TrunkState: sip.TrunkState{Name: "office", Up: true, State: "reachable", Since: noon(), Server: "sip:pbx.example", Upstreams: &sip.UpstreamCounts{Registered: 990, Registering: 7, Failed: 3}}},
 			}}, now)
 		},
 		"devices.txt": func(w io.Writer) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reveille/cmd/reveille/admin"
+	"reveille/sip"
 )
 
 func trunksCommand() *command {
@@ -34,7 +35,7 @@ func showTrunks(w io.Writer, l admin.TrunkList, now time.Time) {
 		fmt.Fprintln(w, "no trunks: nobody can call; add one under trunks: in the configuration")
 		return
 	}
-	rows := [][]string{{"TRUNK", "UP", "STATE", "SINCE", "CALLS", "SERVER", "TARGET", "NEXT", "LAST ERROR"}}
+	rows := [][]string{{"TRUNK", "UP", "STATE", "SINCE", "CALLS", "UPSTREAMS", "SERVER", "TARGET", "NEXT", "LAST ERROR"}}
 	for _, t := range l.Trunks {
 		up := "up"
 		if !t.Up {
@@ -44,7 +45,19 @@ func showTrunks(w io.Writer, l admin.TrunkList, now time.Time) {
 		if t.LastCode >= 300 && !strings.Contains(failure, fmt.Sprint(t.LastCode)) {
 			failure = fmt.Sprintf("%d %s", t.LastCode, failure)
 		}
-		rows = append(rows, []string{t.Name, up, t.State, age(t.Since, now), fmt.Sprint(t.Calls), t.Server, t.Target, in(t.NextTry, now), failure})
+		rows = append(rows, []string{t.Name, up, t.State, age(t.Since, now), fmt.Sprint(t.Calls), upstreams(t.Upstreams), t.Server, t.Target, in(t.NextTry, now), failure})
 	}
 	table(w, rows)
+}
+
+// upstreams says how many extensions are registered at a trunk as themselves.
+func upstreams(c *sip.UpstreamCounts) string {
+	if c == nil {
+		return ""
+	}
+	s := fmt.Sprintf("%d of %d", c.Registered, c.Registered+c.Registering+c.Failed)
+	if c.Failed > 0 {
+		s += fmt.Sprintf(", %d failed", c.Failed)
+	}
+	return s
 }

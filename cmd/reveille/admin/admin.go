@@ -62,6 +62,7 @@ type Options struct {
 	Devices    Devices
 	Trunks     func() []sip.TrunkState
 	Extensions func() []bridge.Extension
+	Upstreams  func() map[string]sip.UpstreamState // by extension; nil: none
 	Phase      func() Phase
 	Listening  func() []string // SIP addresses
 	Banned     func() int      // addresses that are banned; nil: not known

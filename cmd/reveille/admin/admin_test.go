@@ -118,7 +118,11 @@ func serve(t *testing.T, change func(*Options)) *api {
 			return []sip.TrunkState{
 				{Name: "carrier", Kind: "registration", Up: false, State: "failed", Since: noon(), Server: "sip:carrier.example", NextTry: after(60000), LastCode: 403, LastError: "403 Forbidden"},
 				{Name: "pbx", Kind: "peer", Up: true, State: "reachable", Since: noon(), Server: "192.0.2.10", LastCode: 200},
+				{Name: "office", Kind: "upstream", Up: true, State: "reachable", Since: noon(), Server: "sip:pbx.example", Upstreams: &sip.UpstreamCounts{Registered: 1, Registering: 2, Failed: 3}},
 			}
+		},
+		Upstreams: func() map[string]sip.UpstreamState {
+			return map[string]sip.UpstreamState{"1001": {Trunk: "office", Username: "ada", State: "failed", NextTry: after(60000), LastCode: 401, Problem: "the registrar refused the login"}}
 		},
 		Extensions: func() []bridge.Extension {
 			return []bridge.Extension{{Name: "1001", Password: "hidden-password", DisplayName: "Ada", Numbers: []string{"+49302"}, Fallback: "480"},
@@ -214,8 +218,8 @@ func steady(t *testing.T, body string) []byte {
 		switch v := v.(type) {
 		case map[string]any:
 			for key, item := range v {
-				if key == "seen" || key == "registered" || key == "expires" {
-					at, err := time.Parse(time.RFC3339, item.(string))
+				if text, ok := item.(string); ok && (key == "seen" || key == "registered" || key == "expires") {
+					at, err := time.Parse(time.RFC3339, text)
 					if err != nil || time.Since(at).Abs() > 2*time.Hour {
 						t.Errorf("%s is %v", key, item)
 					}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"reveille/bridge"
+	"reveille/sip"
 	"reveille/sip/location"
 )
 
@@ -145,12 +146,20 @@ func (s *server) extensions(w http.ResponseWriter, _ *http.Request) {
 	for _, d := range devices {
 		owned[d.AOR]++
 	}
+	upstreams := map[string]sip.UpstreamState{}
+	if s.Upstreams != nil {
+		upstreams = s.Upstreams()
+	}
 	out := ExtensionList{Extensions: []Extension{}}
 	for _, e := range s.Extensions() {
-		out.Extensions = append(out.Extensions, Extension{
+		view := Extension{
 			Name: e.Name, DisplayName: e.DisplayName, Numbers: notNil(e.Numbers), Fallback: e.Fallback,
 			Devices: owned[e.Name], Bindings: len(s.Devices.Lookup(e.Name)),
-		})
+		}
+		if up, ok := upstreams[e.Name]; ok {
+			view.Upstream = &up
+		}
+		out.Extensions = append(out.Extensions, view)
 	}
 	s.json(w, out)
 }

@@ -73,6 +73,8 @@ type Extension struct {
 	Fallback    string   `json:"fallback,omitempty"`
 	Devices     int      `json:"devices"`
 	Bindings    int      `json:"bindings"`
+
+	Upstream *sip.UpstreamState `json:"upstream,omitempty"` // its own registration at a PBX
 }
 
 // DeviceList is GET /api/v1/devices.

@@ -119,6 +119,9 @@ func (a *App) build(cfg *config.Config) (err error) {
 	}); err != nil {
 		return err
 	}
+	if err = a.sip.SetUpstreams(bridge.Upstreams(cfg.Extensions)); err != nil {
+		return err
+	}
 	cdr, err := bridge.NewCDRWriter(cfg.Telemetry.CDR, a.log)
 	if err != nil {
 		return err

@@ -56,6 +56,7 @@ func (a *App) adminOptions(addr net.Addr) admin.Options {
 		Version: a.options.Version, Node: cfg.Node, Started: a.started, Push: a.sender.Providers(),
 		Calls: a.bridge, Devices: a.location, Phase: a.phase, Listening: a.SIPAddresses, Banned: a.sip.BannedSources,
 		Trunks:     a.trunks,
+		Upstreams:  a.sip.Upstreams,
 		Extensions: func() []bridge.Extension { return a.Config().Extensions },
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"reveille/bridge"
 	"reveille/config"
 )
 
@@ -13,14 +14,21 @@ import (
 var live = []string{"extensions", "extension_files", "drain_timeout"}
 
 // Reload puts a new configuration in force as far as that can be done without
-// harm to live calls and registrations: extensions with their logins, numbers
-// and fallbacks, and drain_timeout. It returns the keys that have changed and
+// harm to live calls and registrations: extensions with their logins, numbers,
+// fallbacks and upstream registrations, and drain_timeout. It returns the keys that have changed and
 // wait for a restart. On error nothing has changed.
 func (a *App) Reload(next *config.Config) (waiting []string, err error) {
+	upstreams := bridge.Upstreams(next.Extensions)
+	if err := a.sip.CheckUpstreams(upstreams); err != nil {
+		return nil, err
+	}
 	if err := a.bridge.SetExtensions(next.Extensions); err != nil {
 		return nil, err
 	}
 	if err := a.accounts.set(next.Extensions); err != nil {
+		return nil, err
+	}
+	if err := a.sip.SetUpstreams(upstreams); err != nil {
 		return nil, err
 	}
 	now := *a.Config()
