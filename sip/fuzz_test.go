@@ -1,7 +1,6 @@
 package sip
 
 import (
-	"bufio"
 	"bytes"
 	"hash/maphash"
 	"io"
@@ -106,7 +105,7 @@ func FuzzStream(f *testing.F) {
 			}
 			fl := tr.newStream(&fuzzConn{data: data, chunk: chunk}, "TCP")
 			r := &streamReader{t: tr, f: fl}
-			r.buf = bufio.NewReaderSize(timedConn{r, r.f.conn}, 4096)
+			r.source = timedConn{r, r.f.conn}
 			if err := r.run(); err == nil {
 				t.Error("the reader ended without an error")
 			}

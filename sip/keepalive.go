@@ -156,6 +156,8 @@ func unacknowledged(conn net.Conn) (n int, known bool) {
 	switch c := conn.(type) {
 	case *tls.Conn:
 		return unacknowledged(c.NetConn())
+	case *gate:
+		return unacknowledged(c.Conn)
 	case *net.TCPConn:
 		return sendQueue(c)
 	case interface{ Unacknowledged() int }:

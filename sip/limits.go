@@ -118,7 +118,7 @@ func (t *transport) vouchFor(f *flow) {
 	if f.dialed || t.streams[f.id()] != f || f.kept.Swap(true) {
 		return
 	}
-	ip := f.peer.Addr()
+	ip := household(f.peer.Addr())
 	if t.perIP[ip]--; t.perIP[ip] <= 0 {
 		delete(t.perIP, ip)
 	}

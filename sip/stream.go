@@ -83,6 +83,7 @@ func (t *transport) admit(conn net.Conn, scheme string) {
 		return
 	}
 	first := time.Now().Add(t.cfg.Limits.FirstMessage)
+	conn = newGate(conn)
 	t.running.Go(func() {
 		defer t.release(ip)
 		if secure(scheme) {
@@ -180,8 +181,8 @@ func (t *transport) addStream(f *flow) bool {
 // serve reads a stream to its end. first is when the first message must have
 // come; the zero time for connections that we opened.
 func (t *transport) serve(f *flow, first time.Time) {
-	r := &streamReader{t: t, f: f, first: first}
-	r.buf = bufio.NewReaderSize(timedConn{r, f.conn}, 4096)
+	r := &streamReader{t: t, f: f, first: first, gate: gateOf(f.conn)}
+	r.source = timedConn{r, f.conn}
 	t.finish(r, r.run())
 }
 
@@ -189,10 +190,11 @@ func (t *transport) serve(f *flow, first time.Time) {
 func (t *transport) finish(r *streamReader, err error) {
 	f := r.f
 	f.close()
+	r.giveBack()
 	t.mu.Lock()
 	delete(t.streams, f.id())
 	if f.kept.Load() && !f.dialed {
-		t.perIP[f.peer.Addr()]++ // as release wants it; see vouchFor
+		t.perIP[household(f.peer.Addr())]++ // as release wants it; see vouchFor
 	}
 	t.mu.Unlock()
 	if reason := r.complaint(err); reason != "" {
@@ -204,26 +206,26 @@ func (t *transport) finish(r *streamReader, err error) {
 
 // streamReader cuts a stream into messages (RFC 3261 §18.3).
 type streamReader struct {
-	t     *transport
-	f     *flow
-	buf   *bufio.Reader
-	ws    *wsConn   // in place of buf
-	first time.Time // deadline for the first message; zero once it has come
+	t      *transport
+	f      *flow
+	source io.Reader     // a timedConn
+	buf    *bufio.Reader // borrowed while there is something to read
+	gate   *gate         // nil if there is none
+	ws     *wsConn       // in place of buf and source
+	first  time.Time     // deadline for the first message; zero once it has come
 }
 
-// timedConn reads under the deadline of the moment: the first message has a
-// fixed one, which slow bytes do not move; later any byte counts as life.
+// timedConn reads under the deadline of the moment.
 type timedConn struct {
 	r    *streamReader
 	conn net.Conn
 }
 
 func (c timedConn) Read(b []byte) (int, error) {
-	deadline := c.r.first
-	if deadline.IsZero() && !c.r.f.dialed && !c.r.t.edges.has(c.r.f.peer.Addr()) {
-		deadline = time.Now().Add(c.r.t.cfg.Limits.Idle)
+	if g := c.r.gate; g != nil && g.idle.Load() {
+		return c.conn.Read(b) // gives what is there, and does not wait
 	}
-	if err := c.conn.SetReadDeadline(deadline); err != nil {
+	if err := c.conn.SetReadDeadline(c.r.deadline()); err != nil {
 		return 0, err
 	}
 	n, err := c.conn.Read(b)
@@ -290,6 +292,9 @@ func (r *streamReader) refuse(raw *rawMessage, fault *badMessage) {
 // of them (RFC 5626 §4.4.1), also when a message follows in the same segment.
 func (r *streamReader) skipKeepAlives() error {
 	for lines := 1; ; lines++ {
+		if err := r.await(); err != nil {
+			return err
+		}
 		next, err := r.buf.Peek(1)
 		if err != nil {
 			return err

@@ -47,6 +47,7 @@ type transport struct {
 	tls      *tls.Config // of tls:// and wss:// listeners
 	origins  hostCache   // whose pages were refused
 	holes    holes       // that are kept open
+	buffers  sync.Pool   // of *bufio.Reader, for streams that have something to read
 
 	running sync.WaitGroup
 	quit    context.Context // ended by close
@@ -361,6 +362,7 @@ func (t *transport) dial(ctx context.Context, network, addr, serverName string, 
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s://%s: %w", network, addr, err)
 	}
+	conn = newGate(conn)
 	proto := "TCP"
 	if network == "tls" {
 		proto = "TLS"

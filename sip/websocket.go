@@ -33,6 +33,7 @@ const (
 type wsConn struct {
 	net.Conn // below the frames
 	ws       *websocket.Conn
+	in       *bufio.Reader // what ws reads from
 	running  *sync.WaitGroup
 	closing  atomic.Int64 // when Close gives up, Unix nanoseconds; 0: open
 	once     sync.Once
@@ -99,13 +100,11 @@ type wsBytes struct {
 }
 
 func (c wsBytes) Read(b []byte) (int, error) {
-	if until := c.r.ws.closing.Load(); until != 0 {
-		if err := c.SetReadDeadline(time.Unix(0, until)); err != nil {
-			return 0, err
-		}
-		return c.Conn.Read(b)
+	n, err := timedConn{c.r, c.Conn}.Read(b)
+	if n > 0 && c.r.gate != nil {
+		c.r.gate.idle.Store(false) // a frame has begun: the rest is waited for
 	}
-	return timedConn{c.r, c.Conn}.Read(b)
+	return n, err
 }
 
 func (c wsBytes) Write(b []byte) (int, error) {
@@ -125,7 +124,7 @@ func (t *transport) serveWebSocket(conn net.Conn, proto string, first time.Time)
 	f := t.newStream(conn, proto)
 	f.conn = nil
 	r := &streamReader{t: t, f: f, first: first}
-	r.ws = &wsConn{Conn: conn, running: &t.running}
+	r.ws, r.gate = &wsConn{Conn: conn, running: &t.running}, gateOf(conn)
 	if !t.upgrade(conn, r) {
 		conn.Close()
 		return
@@ -173,7 +172,7 @@ func (t *transport) upgrade(conn net.Conn, r *streamReader) bool {
 		return false
 	}
 	ws.SetReadLimit(int64(t.cfg.Limits.MessageSize))
-	r.ws.ws = ws
+	r.ws.ws, r.ws.in = ws, in
 	return true
 }
 
@@ -229,7 +228,7 @@ func (w *upgradeWriter) refuse(code int, problem string) {
 // messages reads a WebSocket to its end.
 func (r *streamReader) messages() error {
 	for {
-		b, err := r.ws.next()
+		b, err := r.nextMessage()
 		if err != nil {
 			return err
 		}
@@ -238,6 +237,24 @@ func (r *streamReader) messages() error {
 			return err
 		}
 	}
+}
+
+// nextMessage reads one message; while there is none it waits at the gate. Before
+// the first message, and where a frame has begun, it does not.
+func (r *streamReader) nextMessage() ([]byte, error) {
+	if r.gate == nil || !r.first.IsZero() || r.ws.in.Buffered() > 0 {
+		return r.ws.next()
+	}
+	r.gate.idle.Store(true)
+	b, err := r.ws.next()
+	r.gate.idle.Store(false)
+	if !errors.As(err, new(idleError)) {
+		return b, err
+	}
+	if err := r.rest(); err != nil {
+		return nil, err
+	}
+	return r.ws.next()
 }
 
 // webSocketMessage handles one: a keep-alive (RFC 7118 §6: CRLF as on any
