@@ -219,16 +219,12 @@ func (r *registrar) apply(x *registration, u location.Update) {
 }
 
 func (r *registrar) refuse(x *registration, no *registerRefusal) {
-	res := sipgo.NewResponseFromRequest(x.req, no.code, no.phrase, nil)
-	for _, h := range no.headers {
-		res.AppendHeader(h)
-	}
 	if x.aor == "" {
 		// Nobody has proved who he is, so nothing is kept: a retransmission
 		// gets a challenge of its own (RFC 3261 §8.2.7).
 		x.tx.leaveNoTrace()
 	}
-	if err := r.respond(x, res); err != nil {
+	if err := x.tx.respond(r.refusal(x, no)); err != nil {
 		r.log.Debug("a REGISTER could not be answered", "code", no.code, "err", err)
 	}
 }

@@ -105,7 +105,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	s.registrar = reg
 	s.txs = newTransactions(o.Log, s)
 	s.txs.rejected, s.txs.answered, s.txs.learn = s.metrics.reject, s.metrics.answered, s.learn
-	s.transport, err = newTransport(cfg, o, s.txs.receive, s.flowClosed, s.metrics.reject)
+	s.transport, err = newTransport(cfg, o, s.receive, s.flowClosed, s.metrics.reject)
 	if err != nil {
 		return nil, err
 	}
