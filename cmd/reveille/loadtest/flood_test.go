@@ -123,8 +123,8 @@ func (f *flooder) nonce(tb testing.TB) string {
 // honest is the traffic whose waits are measured: call n of a round goes to an
 // extension of its own, whose phone registers as soon as its push comes.
 type honest struct {
-	r  *rig
-	c  *carrier
+	r *rig
+	c *carrier
 
 	repeated int // INVITEs
 
