@@ -52,6 +52,7 @@ type guard struct {
 	mu      sync.Mutex // guards the following
 	sources *shelf[source]
 	logins  *shelf[failures]
+	due     int64 // when the REGISTERs of unknown addresses so far would be due
 }
 
 // source is what is known of an address. Times are Unix nanoseconds.
@@ -112,8 +113,10 @@ func (g *guard) datagram(a netip.Addr, register, registered bool) (reason string
 	now := time.Now().UnixNano()
 	g.mu.Lock()
 	s := g.sources.find(sourceKey(a), now)
-	if s == nil && register {
+	if s == nil && register && g.turnOfAll(now) {
 		s = g.sources.get(sourceKey(a), now)
+	} else if s == nil && register {
+		reason = rejectedRegister
 	}
 	if s != nil {
 		reason = g.judge(s, now, register, registered)
@@ -134,6 +137,20 @@ func (g *guard) judge(s *slot[source], now int64, register, registered bool) str
 		return rejectedRegister
 	}
 	return ""
+}
+
+// turnOfAll counts a REGISTER of an address of which nothing is known; false if
+// there are too many of them: somebody forges. g.mu is held.
+func (g *guard) turnOfAll(now int64) bool {
+	if g.cfg.RegisterRateAll == 0 {
+		return true
+	}
+	due := max(g.due, now)
+	if due-now > int64(time.Second) {
+		return false
+	}
+	g.due = due + int64(time.Second)/int64(g.cfg.RegisterRateAll)
+	return true
 }
 
 // stream says how long a message that came by a connection has to wait for its

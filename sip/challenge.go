@@ -25,12 +25,15 @@ func (s *Server) challenge(f *flow, req *sipgo.Request) bool {
 		return false
 	}
 	source := f.remote().Addr()
-	if creds, found := credentialsFor(req, r.digest.realm(req)); found && r.digest.nonces.fresh(creds["nonce"], source) {
-		return false
-	}
-	_, no := r.digest.authenticate(req, source)
-	if no == nil { // it has become fresh: our clock was set
-		return false
+	realm, no := r.digest.realm(req), &denied{status: 401, reason: "auth_missing"}
+	if creds, found := credentialsFor(req, realm); found {
+		if r.digest.nonces.fresh(creds["nonce"], source) {
+			return false
+		}
+		if no = r.digest.verify(req, creds, realm, source); no == nil { // our clock was set
+			return false
+		}
+		r.o.Rejected(no.reason)
 	}
 	x := &registration{f: f, req: req}
 	refused := r.deny(x, no)

@@ -68,10 +68,11 @@ type LimitsConfig struct {
 	Idle             time.Duration `yaml:"idle"`          // a connection silent for longer is closed
 
 	// For addresses that have not logged in; 0 turns each off.
-	RegisterRate  int `yaml:"register_rate"`  // REGISTERs a second of an address
-	RegisterBurst int `yaml:"register_burst"` // at once
-	AuthFailures  int `yaml:"auth_failures"`  // for a user from one network, in five minutes
-	BanAfter      int `yaml:"ban_after"`      // offences within BanTime
+	RegisterRate    int `yaml:"register_rate"`     // REGISTERs a second of an address
+	RegisterBurst   int `yaml:"register_burst"`    // at once
+	RegisterRateAll int `yaml:"register_rate_all"` // datagrams a second, of all addresses that are new to us
+	AuthFailures    int `yaml:"auth_failures"`     // for a user from one network, in five minutes
+	BanAfter        int `yaml:"ban_after"`         // offences within BanTime
 
 	BanTime  time.Duration `yaml:"ban_time"`  // the first ban; each further one is twice as long
 	BanMax   time.Duration `yaml:"ban_max"`   // the longest
@@ -96,7 +97,7 @@ func DefaultConfig() Config {
 			FirstMessage: 10 * time.Second,
 			// Flow-Timer 120 s plus grace (RFC 5626 §4.4.1).
 			Idle:         150 * time.Second,
-			RegisterRate: 20, RegisterBurst: 40, AuthFailures: 10,
+			RegisterRate: 20, RegisterBurst: 40, RegisterRateAll: 1000, AuthFailures: 10,
 			BanAfter: 5, BanTime: 10 * time.Minute, BanMax: 24 * time.Hour,
 			NeverBan: []string{"127.0.0.1", "::1"},
 		},

@@ -13,7 +13,7 @@ import (
 // How the guard stands between the sockets and the rest, and who it spares.
 
 func (l LimitsConfig) validateGuard(report func(path, problem string)) {
-	for path, n := range map[string]int{"register_rate": l.RegisterRate, "auth_failures": l.AuthFailures, "ban_after": l.BanAfter} {
+	for path, n := range map[string]int{"register_rate": l.RegisterRate, "register_rate_all": l.RegisterRateAll, "auth_failures": l.AuthFailures, "ban_after": l.BanAfter} {
 		if n < 0 {
 			report("limits."+path, fmt.Sprintf("%d is no number of things: use 1 or more, or 0 for no limit", n))
 		}
