@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -164,4 +165,26 @@ func TestMaxForwardsOfTheDevicesInvite(t *testing.T) {
 		equal(t, "Max-Forwards", w.taken(p).Invite.Get("Max-Forwards"), "69")
 		w.ended("busy", 486)
 	})
+}
+
+// Reliable provisionals, their PRACKs and the 200 behind them find their way.
+func TestPRACKOverABadNetwork(t *testing.T) {
+	for seed := range uint64(25) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			call(t, nil, func(w *world) {
+				p := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(200 * time.Millisecond)})
+				w.net.Seed(seed)
+				w.distance(trunkIP, bad(trunkDelay))
+				c := w.invite(siptest.Invitation{Prack: true, Header: header("Require: 100rel")})
+				w.await(c, 30*time.Second, "200")
+				taken := w.taken(p)
+				w.await(taken, 30*time.Second, "ACK")
+				w.sameSDP(c)
+				time.Sleep(5 * time.Second) // the 200 may still want its ACK
+				c.Bye()
+				w.await(taken, 40*time.Second, "BYE")
+				w.ended("caller_hung_up", 200)
+			})
+		})
+	}
 }

@@ -253,3 +253,26 @@ func TestRefusalWhileTheAnswerWaitsForAPRACK(t *testing.T) {
 		w.expect("SIP/2.0 480")
 	})
 }
+
+// A trunk's connection that dies while a PRACK is awaited ends the leg and all
+// that would be repeated.
+func TestConnectionDiesWhileAPRACKIsAwaited(t *testing.T) {
+	for _, answered := range []bool{false, true} {
+		inServer(t, bedOptions{}, func(b *serverBed) {
+			w := tcpWire(b.t, b.net)
+			in := reliably(b, w, "Require: 100rel")
+			mustNot(t, in.Progress(183, []byte(ourSDP)))
+			w.expect("SIP/2.0 183")
+			if answered {
+				mustNot(t, in.Answer([]byte(ourSDP)))
+			}
+			w.conn.Close()
+			synctest.Wait()
+			if end := in.End(); end.Kind != EndFlowLost {
+				t.Errorf("the leg ended as %s", end.Kind)
+			}
+			time.Sleep(2 * time.Minute)
+			b.nothingLeft()
+		})
+	}
+}
