@@ -20,7 +20,7 @@ import (
 func pairs(t *testing.T) int {
 	n, err := strconv.Atoi(os.Getenv("ORDER_PAIRS"))
 	switch {
-	case err != nil && testing.Short():
+	case err != nil && (raced || testing.Short()):
 		return 1000
 	case err != nil:
 		return 10_000
