@@ -49,7 +49,7 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 		return nil
 	case d.out == nil || d.quiet:
 		return c.ring(ctx, d, b)
-	case c.on(d, d.out.Binding().FlowID):
+	case !d.heard && c.on(d, d.out.Binding().FlowID):
 		return nil
 	}
 	d.next = &b
@@ -121,8 +121,8 @@ func (c *Call) dropLost(d *device) {
 }
 
 // check asks whether a device is still there on the flow where it rings. It has
-// registered by another one in place of that: the old connection may be open
-// at our end only, or be in use yet. It is asked once at a time.
+// registered by another one, in place of that or besides: the old connection
+// may be open at our end only, or be in use yet. It is asked once at a time.
 func (c *Call) check(ctx context.Context, d *device) {
 	if d.checking {
 		return

@@ -262,3 +262,24 @@ func TestSecondFlowOfADeviceIsTriedWhenTheFirstFails(t *testing.T) {
 		})
 	})
 }
+
+// The phone comes from its next network with another reg-id: the flow where it
+// rings is not replaced by that, and dead all the same.
+func TestRingingPhoneComesWithAnotherRegID(t *testing.T) {
+	call(t, nil, func(w *world) {
+		one := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.RingOnly})
+		c := w.invite(siptest.Invitation{})
+		w.taken(one)
+		time.Sleep(time.Second)
+		w.net.Partition("192.0.2.11", true)
+		w.phones["the first flow"] = one // both have one token
+		two := w.awake(phoneOptions{name: "phone", digit: "2", wakes: -1, script: siptest.AnswerAfter(time.Second), change: func(o *siptest.PhoneOptions) {
+			o.Instance, o.PRID, o.RegID = "urn:uuid:00000000-0000-4000-8000-000000000001", strings.Repeat("1", 64), 2
+		}})
+		w.await(c, 5*time.Second, "200")
+		w.talk(c, w.taken(two))
+		c.Bye()
+		w.ended("caller_hung_up", 200)
+		equal(t, "pushes", len(w.sentPushes()), 1)
+	})
+}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"reveille/rtp"
@@ -24,18 +25,23 @@ const (
 )
 
 // roamed looks whether the device of an answered call has registered by a new
-// flow, and the one that its dialog lives on is superseded or dead. Its audio
-// may then come from another address, of a new network or a new NAT binding,
-// even if the device says nothing more.
+// flow. Its audio may then come from another address, of a new network or a new
+// NAT binding, even if the device says nothing more. Where the flow that the
+// dialog lives on is superseded or dead the dialog has to follow.
 func (c *Call) roamed(ctx context.Context) {
 	d, out := c.winner, c.winner.out
 	for b, ok := c.watch.Next(); ok; b, ok = c.watch.Next() {
 		flow := out.FlowID()
-		if b.DeviceID != d.ID || b.FlowID == flow || c.on(d, flow) {
+		besides := c.on(d, flow) // RFC 5626: another reg-id
+		if b.DeviceID != d.ID || b.FlowID == flow || besides && slices.Contains(d.tried, b.FlowID) {
 			continue
 		}
+		d.tried = append(d.tried, b.FlowID)
 		c.rec.step("REGISTER by a new flow", d.ID, b.Transport)
 		c.session.Relatch(rtp.Device)
+		if besides {
+			continue
+		}
 		time.AfterFunc(roamTime, func() { c.post(ctx, &event{dev: d, out: out, roam: &b}) })
 	}
 }
