@@ -44,6 +44,7 @@ type Call struct {
 	couriers *[2]courier                  // of requests within the dialogs; made when needed
 	handover *handover                    // to another extension, while it is under way
 	former   int                          // devices that the call had before
+	pushed   []string                     // those of them that have had their one push
 	transfer *transfer                    // the last that the device asked for
 	speaks   atomic.Pointer[sip.Outbound] // the device leg of a call that is answered
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"reveille/push"
@@ -64,7 +65,7 @@ func (c *Call) device(d location.Device) *device {
 	if dev := c.find(d.ID); dev != nil {
 		return dev
 	}
-	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, c.former+len(c.devices)+1)}
+	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, c.former+len(c.devices)+1), pushed: slices.Contains(c.pushed, d.ID)}
 	c.devices = append(c.devices, dev)
 	return dev
 }
@@ -110,7 +111,7 @@ func (c *Call) known(b location.Binding) location.Device {
 
 // awake notes that a pushed device has registered.
 func (c *Call) awake(d *device, b location.Binding) {
-	if d.woke || !d.pushed || b.Registered.Before(d.pushedAt) || d.pushedAt.Before(d.orphaned) {
+	if d.woke || !d.pushed || d.pushedAt.IsZero() || b.Registered.Before(d.pushedAt) || d.pushedAt.Before(d.orphaned) {
 		return
 	}
 	d.woke, d.asleep = true, false

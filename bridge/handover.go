@@ -40,10 +40,20 @@ func (c *Call) handOver(r *sip.Request, to *Extension) {
 	c.transfer = t
 	c.rec.step("REFER", c.winner.ID, "to extension "+to.Name)
 	c.handover = &handover{transfer: t, from: c.winner, ext: c.ext, devices: c.devices, watch: c.watch, undo: c.session.Handover()}
-	c.former += len(c.devices)
+	c.setAside()
 	c.ext, c.devices, c.winner, c.rang, c.refused = to, nil, nil, false, EndFailed
 	t.answer()
 	c.tellTransferor(100, nil)
+}
+
+// setAside notes the devices that are about to be exchanged for others.
+func (c *Call) setAside() {
+	c.former += len(c.devices)
+	for _, d := range c.devices {
+		if d.pushed {
+			c.pushed = append(c.pushed, d.ID)
+		}
+	}
 }
 
 // transferring wakes and rings the devices of the other extension, while the
@@ -55,6 +65,9 @@ func (c *Call) transferring(ctx context.Context) state {
 	}
 	c.watch = c.bridge.loc.Watch(c.ext.Name)
 	c.rouseAll(ctx)
+	if err := c.inviteAll(ctx); err != nil { // those that are awake
+		return c.transferFailed(c.mediaEnding(err).Code)
+	}
 	deadline := time.NewTimer(c.bridge.cfg.PushTimeout + c.bridge.cfg.WakeTimeout)
 	defer deadline.Stop()
 	for {
@@ -225,7 +238,7 @@ func (c *Call) takeBack() {
 	}
 	c.buryRest(sip.Reason{})
 	c.watch.Close()
-	c.former += len(c.devices)
+	c.setAside()
 	c.ext, c.devices, c.watch, c.winner, c.rang, c.handover = h.ext, h.devices, h.watch, h.from, true, nil
 	h.undo()
 	close(h.transfer.over)

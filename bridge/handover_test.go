@@ -120,6 +120,30 @@ func TestBlindTransferToAnExtensionThatFails(t *testing.T) {
 	}
 }
 
+// A second try at the same extension within one call rings its phone, which is
+// awake by now; a second push it does not get.
+func TestSecondTransferToTheSameExtensionPushesNobodyAgain(t *testing.T) {
+	call(t, twoExtensions, func(w *world) {
+		c, taken, desk := handedOver(w, siptest.RefuseAfter(time.Second, 486))
+		w.await(taken.Refer("sip:1002@192.0.2.1"), time.Second, "202")
+		w.taken(desk)
+		time.Sleep(3 * time.Second)
+		w.await(taken.Refer("sip:1002@192.0.2.1"), time.Second, "202")
+		again := w.taken(desk)
+		time.Sleep(3 * time.Second)
+		equal(t, "pushes", len(w.sentPushes()), 2)
+		equal(t, "what the phone was told last", told(taken)[len(told(taken))-len("486 Busy Here terminated"):], "486 Busy Here terminated")
+		desk.Drop()
+		time.Sleep(20 * time.Second) // asleep again
+		w.await(taken.Refer("sip:1002@192.0.2.1"), time.Second, "202")
+		time.Sleep(time.Second)
+		equal(t, "pushes", len(w.sentPushes()), 2)
+		w.must(again.AwaitOver(time.Second))
+		c.Bye()
+		w.ended("caller_hung_up", 200)
+	})
+}
+
 // An extension without any device cannot be reached.
 func TestBlindTransferToAnExtensionWithoutDevices(t *testing.T) {
 	call(t, twoExtensions, func(w *world) {

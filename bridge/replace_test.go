@@ -198,6 +198,22 @@ func TestCancelCrossesReplaces(t *testing.T) {
 	}
 }
 
+// A trunk's INVITE with Replaces is no new call: nobody is woken for it.
+func TestReplacesFromTheTrunkIsRefused(t *testing.T) {
+	call(t, nil, func(w *world) {
+		c, taken, p := established(w, siptest.Invitation{})
+		for value, want := range map[string]string{c.Replaces(): "603", "a;to-tag=b;from-tag=c": "481", "a": "400"} {
+			x, err := w.trunk.Invite(siptest.Invitation{To: number, Header: []siptest.Field{{Name: "Replaces", Value: value}}})
+			w.must(err)
+			w.await(x, time.Second, want)
+		}
+		w.notTaken(p)
+		w.talk(c, taken)
+		c.Bye()
+		w.ended("caller_hung_up", 200)
+	})
+}
+
 // An INVITE with Replaces may ask us for the offer (RFC 3261 §14.2 in kind).
 func TestReplacesWithoutAnOffer(t *testing.T) {
 	call(t, nil, func(w *world) {

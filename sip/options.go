@@ -21,7 +21,7 @@ func optionTags() []string {
 
 // addSupported says which extensions we know: in 2xx answers to INVITE and
 // OPTIONS and with a 420 (RFC 3261 §8.2.2.3, §11.2, §13.3.1.4). Our INVITEs to
-// devices do not say it: there each extension is offered by itself, or not.
+// devices name only what a device may use: Replaces, and REFER without NOTIFY.
 func addSupported(res *sipgo.Response) {
 	res.AppendHeader(sipgo.NewHeader("Supported", strings.Join(optionTags(), ", ")))
 }

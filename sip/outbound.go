@@ -102,6 +102,7 @@ func (o *Outbound) init(s *Server, f *flow, inv Invitation) error {
 	}
 	req.AppendHeader(s.contactHeader(f))
 	req.AppendHeader(sipgo.NewHeader("Allow", allowed))
+	req.AppendHeader(sipgo.NewHeader("Supported", "replaces, norefersub"))
 	for _, h := range s.identityHeaders(inv.Caller, f, callee) {
 		req.AppendHeader(h)
 	}

@@ -50,6 +50,23 @@ func (s *Server) replacement(f *flow, req *sipgo.Request, tx *serverTx) bool {
 	return true
 }
 
+// replacesTrunks refuses an INVITE with Replaces of a trunk's: it is no new
+// call, whose phones would be woken, and its own calls it can move by re-INVITE.
+func (s *Server) replacesTrunks(req *sipgo.Request) int {
+	headers := req.GetHeaders("Replaces")
+	if len(headers) == 0 {
+		return 0
+	}
+	named, err := ParseReplaces(headers[0].Value())
+	switch {
+	case err != nil:
+		return 400
+	case s.dialogs.find(dialogID{named.CallID, named.To}) != nil:
+		return 603
+	}
+	return 481
+}
+
 // replacesNothing answers a phone that we know, and leaves others to silence.
 func (s *Server) replacesNothing(f *flow, tx *serverTx, code int) bool {
 	if !s.registered(f) {

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -233,14 +234,15 @@ func (s *Server) onStrayResponse(_ *flow, res *sipgo.Response) {
 
 // incoming admits an INVITE that starts a dialog, or answers it.
 func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
-	t := s.trunkFor(f, req)
-	if t == nil {
-		if !s.replacement(f, req, tx) {
-			s.refuseStranger(f, req, tx)
-		}
+	if s.replacement(f, req, tx) {
 		return
 	}
-	if code := s.inadmissible(req); code != 0 {
+	t := s.trunkFor(f, req)
+	if t == nil {
+		s.refuseStranger(f, req, tx)
+		return
+	}
+	if code := cmp.Or(s.inadmissible(req), s.replacesTrunks(req)); code != 0 {
 		s.answer(tx, code)
 		return
 	}
