@@ -56,10 +56,6 @@ type TrunkState struct {
 	Upstreams *UpstreamCounts `json:"upstreams,omitempty"` // nil: no extension registers here
 }
 
-// resolveInterval is how often host names of peers are looked up again. Most
-// carriers publish a TTL of 5 minutes or more.
-const resolveInterval = 5 * time.Minute
-
 func newTrunk(s *Server, cfg TrunkConfig) (*Trunk, error) {
 	t := &Trunk{cfg: cfg, srv: s, log: s.log.With("trunk", cfg.Name), addrs: map[string][]netip.Addr{}}
 	t.client = newDigestClient(cfg.Username, cfg.Password)

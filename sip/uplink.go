@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -347,8 +346,6 @@ func (u *uplink) leave(r *login) {
 }
 
 var errNoTarget = errors.New("it has no address that we could reach")
-
-func (u *uplink) String() string { return fmt.Sprintf("%s (%s)", u.name, u.inUse()) }
 
 // reaches reports whether a peer of that address can be sent to by that
 // transport. Connections want a listener of the same family too: our Contact
