@@ -54,7 +54,8 @@ var bridgeConfig string
 // bridge is a running `reveille serve` with a push service, one trunk, and one extension with one app; for more apps
 // see newApp.
 type bridge struct {
-	Registrar     string        // host:port of a PBX that it registers to, or ""
+	Registrar     string        // host:port of a PBX that it registers to, or its domain, or ""
+	Resolver      string        // host:port of the DNS server for that domain, or ""
 	TrunkPassword string        // for that
 	EdgeProxy     string        // IP address of a proxy whose Path it takes, or ""
 	WakeTimeout   time.Duration // default patience
