@@ -187,3 +187,42 @@ func TestFollow(t *testing.T) {
 		}
 	})
 }
+
+// Strangers' bytes in any step of a change: no panic, and what is agreed can be passed on.
+func FuzzProposal(f *testing.F) {
+	plain := "v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/8000\r\n"
+	f.Add([]byte(plain), []byte(plain))
+	f.Add([]byte(plain+"a=sendonly\r\n"), []byte(plain+"a=inactive\r\n"))
+	f.Add([]byte(strings.Replace(plain, "8 101", "96 0", 1)+"a=rtpmap:96 opus/48000/2\r\n"), []byte(plain))
+	f.Fuzz(func(t *testing.T, asks, answers []byte) {
+		w := newWorld(t, nil)
+		w.connect()
+		for _, side := range []Side{Trunk, Device} {
+			p, err := w.session.Propose(side, asks)
+			if err != nil {
+				continue
+			}
+			offer, err := p.Offer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err := sdp.Parse(offer); err != nil || !sdp.HasSpeech(d.Codecs) {
+				t.Errorf("offered %q: %v", offer, err)
+			}
+			ours, err := p.Accept(answers)
+			if err != nil {
+				ours, err = p.Locally()
+			}
+			if err == nil {
+				if d, err := sdp.Parse(ours); err != nil || !sdp.HasSpeech(d.Codecs) {
+					t.Errorf("answered %q: %v", ours, err)
+				}
+			}
+			if next := w.session.Follow(side); next != nil {
+				if _, err := next.Offer(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}
