@@ -5,12 +5,14 @@
 //
 //	RFC 3261  SIP: transactions, dialogs, registrar
 //	RFC 3262  reliable provisionals towards trunks, which ask for them
+//	RFC 3311  UPDATE, with an offer or as a refresh
 //	RFC 3264  offer/answer: the bodies travel through, package rtp reads them
 //	RFC 3325  P-Asserted-Identity from trunks; RFC 3323 Privacy
 //	RFC 3326  Reason
 //	RFC 2976, RFC 6086, RFC 3428 §7  INFO and MESSAGE within a call; RFC 4320 for their answers, RFC 5057 for what those end
 //	RFC 3515, RFC 4488, RFC 5589  REFER from devices, blind and attended; NOTIFY with RFC 3420 bodies
 //	RFC 3891  Replaces from devices
+//	RFC 4028  session timers: with trunks in both roles, with devices that ask
 //	RFC 3581  symmetric response routing (rport)
 //	RFC 5626  flows: a request to a device leaves by the connection of its REGISTER
 //	RFC 4320  no 408 to requests other than INVITE
