@@ -156,6 +156,7 @@ func (u *uplink) open(ctx context.Context, t target) (*flow, error) {
 	u.mu.Unlock()
 	if current.addr.IsValid() && !current.same(t) {
 		u.log.Info("another target of the server is used", "target", t.String(), "before", current.String())
+		u.renew()
 		u.each(func(r *login, after time.Duration) { r.moved(t, after) })
 	}
 	if old != nil {
