@@ -85,6 +85,7 @@ type upstreams struct {
 	trunk  *Trunk
 	callID string        // what the Call-IDs of this process begin with (RFC 3261 §10.2.4)
 	wake   chan struct{} // there is something new for the goroutine
+	least  int           // registrations a second that may always begin
 
 	mu          sync.Mutex           // guards the following
 	byExtension map[string]*upstream // without those that leave
@@ -120,7 +121,7 @@ type upstream struct {
 }
 
 func newUpstreams(t *Trunk) *upstreams {
-	return &upstreams{trunk: t, callID: newTag() + newTag(), wake: make(chan struct{}, 1),
+	return &upstreams{trunk: t, callID: newTag() + newTag(), wake: make(chan struct{}, 1), least: upstreamRate,
 		byExtension: map[string]*upstream{}, byToken: map[string]*upstream{}}
 }
 

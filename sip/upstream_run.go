@@ -108,17 +108,17 @@ func (u *upstreams) next(now time.Time) (*attempt, time.Duration) {
 }
 
 // rate is how many registrations may begin in a second: as many as the
-// refreshes need with a quarter to spare, and not less than upstreamRate. The
+// refreshes need with a quarter to spare, and not less than usual. The
 // caller holds u.mu.
 func (u *upstreams) rate() int {
 	if u.ending > 0 { // 8 s for all leave 2 s for the answers
-		return max(upstreamRate, u.ending/8)
+		return max(u.least, u.ending/8)
 	}
 	if u.granted == 0 {
-		return upstreamRate
+		return u.least
 	}
 	refreshes := float64(len(u.byToken)) / (0.8 * u.granted.Seconds())
-	return max(upstreamRate, int(1.25*refreshes))
+	return max(u.least, int(1.25*refreshes))
 }
 
 // reschedule has an entry tried at that time. The caller holds u.mu.
