@@ -247,7 +247,7 @@ func (in *Inbound) dial(t *Trunk, req *sipgo.Request) {
 	in.extension, in.dialled = up.Extension, []string{up.Username}
 	in.account = up.client()
 	if to := req.To(); to != nil {
-		if n, _, _ := strings.Cut(handleOf(to.Address), "@"); n != "" {
+		if n, _, _ := strings.Cut(handleOf(to.Address), "@"); n != "" && n != req.Recipient.User {
 			in.dialled = []string{n}
 		}
 	}

@@ -29,7 +29,8 @@ type agent struct {
 	work   sync.WaitGroup
 
 	// onInvite takes an INVITE that starts a call.
-	onInvite func(*Call)
+	onRegister func(*served) // nil: we are no registrar
+	onInvite   func(*Call)
 
 	mu      sync.Mutex // guards the following
 	link    *link
@@ -170,6 +171,8 @@ func (a *agent) requested(m *Message) {
 		c.request(s)
 	case m.Method() == "INVITE" && m.tag("To") == "":
 		a.invited(s)
+	case m.Method() == "REGISTER" && a.onRegister != nil:
+		a.onRegister(s)
 	case m.Method() == "OPTIONS":
 		a.respond(s, 200, nil)
 	default:

@@ -20,7 +20,8 @@ type TrunkOptions struct {
 // Trunk is a scripted carrier or PBX: it calls the bridge.
 type Trunk struct {
 	agent
-	o TrunkOptions
+	o        TrunkOptions
+	contacts map[string]string // user -> Contact, see Registrar; guarded by agent.mu
 }
 
 // NewTrunk opens the trunk's socket.
@@ -31,7 +32,7 @@ func NewTrunk(ctx context.Context, o TrunkOptions) (*Trunk, error) {
 	if o.Transport == "" {
 		o.Transport = "udp"
 	}
-	t := &Trunk{o: o}
+	t := &Trunk{o: o, contacts: map[string]string{}}
 	t.init(o.Name, "trunk", o.Ladder)
 	l, err := openLink(ctx, o.Sockets, o.Transport, o.Local, o.Bridge, nil)
 	if err != nil {
