@@ -359,7 +359,7 @@ func TestReinviteIsNeverAcknowledged(t *testing.T) {
 	})
 }
 
-// RFC 6141 §4.9: a target that comes with a refused re-INVITE is not followed.
+// RFC 6141 §4: a target that comes with a refused re-INVITE is not followed.
 func TestRefusedReinviteMovesNothing(t *testing.T) {
 	inServer(t, bedOptions{}, func(b *serverBed) {
 		w := udpWire(b.t, b.net)

@@ -121,7 +121,7 @@ func (l *leg) dropChange(r *Refused) {
 func (c *Change) cancelled() { c.Refuse(&Refused{Code: 487}) }
 
 // retarget follows the far end to where its accepted request came from (RFC
-// 3261 §12.2.2; RFC 6141 §4.9: not before it is accepted). The caller holds l.mu.
+// 3261 §12.2.2; RFC 6141 §4: not before it is accepted). The caller holds l.mu.
 func (l *leg) retarget(c *Change) {
 	if c.contact != nil {
 		l.target = *c.contact
