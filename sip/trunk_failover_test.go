@@ -55,8 +55,8 @@ func TestRFC3263TrunkGoesOnToTheNextTargetOnSilence503AndTransportError(t *testi
 		after           time.Duration
 		fault           func(a *carrier)
 	}{
-		{"silence", "udp", targetPatience, func(a *carrier) { a.follow(silence) }},
-		{"silence", "tcp", targetPatience, func(a *carrier) { a.follow(silence) }},
+		{"silence", "udp", 6 * time.Second, func(a *carrier) { a.follow(silence) }},
+		{"silence", "tcp", 6 * time.Second, func(a *carrier) { a.follow(silence) }},
 		{"503", "udp", 0, func(a *carrier) { a.follow(func(*siptest.Message) reply { return reply{code: 503} }) }},
 		{"503", "tcp", 0, func(a *carrier) { a.follow(func(*siptest.Message) reply { return reply{code: 503} }) }},
 		{"refused", "tcp", 0, func(a *carrier) { a.listen.Close() }},
