@@ -17,7 +17,7 @@ func TestTrunkExamplesAreRead(t *testing.T) {
 		t.Fatalf("%d examples", len(blocks))
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"carrier.password", "ssp.password", "1001.password"} {
+	for _, name := range []string{"carrier.password", "ssp.password", "1001.password", "1001.pbx.password"} {
 		writeFile(t, dir, name, "s3cret\n", 0o600)
 	}
 	for _, block := range blocks {

@@ -8,7 +8,9 @@
 //	RFC 3311  UPDATE, with an offer or as a refresh
 //	RFC 3264  offer/answer: the bodies travel through, package rtp reads them
 //	RFC 3325  P-Asserted-Identity from trunks; RFC 3323 Privacy
-//	RFC 3326  Reason
+//	RFC 5806, RFC 7044, RFC 4458  who diverted a call, of Diversion or History-Info
+//	RFC 8224  the verification of the caller's number, as verstat (3GPP TS 24.229) from trunks that are believed
+//	RFC 3326, RFC 6432, RFC 3398  Reason; SIP and Q.850 causes, mapped both ways
 //	RFC 2976, RFC 6086, RFC 3428 §7  INFO and MESSAGE within a call; RFC 4320 for their answers, RFC 5057 for what those end
 //	RFC 3515, RFC 4488, RFC 5589  REFER from devices, blind and attended; NOTIFY with RFC 3420 bodies
 //	RFC 3891  Replaces from devices

@@ -120,6 +120,14 @@ func (o *office) bound() int {
 	return len(o.contacts)
 }
 
+// made is how many REGISTERs have been accepted.
+func (o *office) made() int {
+	synctest.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.users)
+}
+
 func (o *office) change(f func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
