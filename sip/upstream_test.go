@@ -155,6 +155,9 @@ func TestOneUpstreamAsksForAPBXThatIsDown(t *testing.T) {
 		if n := callIDs(o, time.Time{}); n > upstreamFlying+1 {
 			t.Errorf("%d registrations were tried at a PBX that is silent, want %d", n, upstreamFlying)
 		}
+		if n := tries(o, time.Time{}); n != upstreamFlying+1 {
+			t.Errorf("%d REGISTERs by now, want %d and, 2 s later, one: all that failed together count once", n, upstreamFlying)
+		}
 		since := time.Now()
 		time.Sleep(time.Hour)
 		if n := tries(o, since); n < 8 || n > 25 {
