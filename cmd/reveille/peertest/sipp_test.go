@@ -17,7 +17,7 @@ import (
 //go:embed scenarios/*.xml
 var scenarios embed.FS
 
-// carrier is one call that SIPp makes, as a carrier would.
+// carrier is one call that SIPp makes, as a carrier would; or, on the phone's address, takes (see takes).
 type carrier struct {
 	Scenario string // of scenarios/, without .xml
 	To       string // host:port of whom it calls
@@ -30,6 +30,13 @@ type carrier struct {
 	NoTrying   bool // 100 may be missing
 	MayNotRing bool // 180 may be missing
 	Final      int  // status that scenario "refused" expects
+
+	IP     string // default carrierIP
+	TCP    bool   // default UDP
+	Header string // further lines of its INVITE, each with its end, in scenarios that have a place for them
+	Hops   int    // Max-Forwards of that INVITE
+	Status string // status line of the answer, such as "486 Busy Here", in scenarios that refuse
+	Login  *login // whom scenario "registers" registers
 
 	sip      int // port that it calls from
 	process  *process
@@ -45,17 +52,25 @@ func (c *carrier) start(t testing.TB) *carrier {
 	t.Helper()
 	dir := t.TempDir()
 	c.messages = filepath.Join(dir, "messages.log")
-	c.sip = freePort(t, carrierIP, 1)
+	if c.IP == "" {
+		c.IP = carrierIP
+	}
+	if c.sip == 0 {
+		c.sip = freePort(t, c.IP, 1)
+	}
 	c.write(t, dir)
 	args := []string{"-c", `exec "$@" >/dev/null`, "sipp", // its screens are of no use
 		program(t, "sipp"), c.To, "-sf", "scenario.xml", "-m", "1", "-nostdin", "-s", c.Number,
-		"-t", "u1", "-i", carrierIP, "-bind_local", "-p", strconv.Itoa(c.sip), "-ci", carrierIP, "-cp", port(t, carrierIP, 1),
-		"-mi", carrierIP, "-mp", port(t, carrierIP, 4), // it binds that port even if the Ear listens on another
+		"-t", c.transport(), "-i", c.IP, "-bind_local", "-p", strconv.Itoa(c.sip), "-ci", c.IP, "-cp", port(t, c.IP, 1),
+		"-mi", c.IP, "-mp", port(t, c.IP, 4), // it binds that port even if the Ear listens on another
 		"-timeout", "60", "-timeout_error", "-trace_msg", "-message_file", c.messages,
 		"-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
 		"-trace_screen", "-screen_file", filepath.Join(dir, "screen.log")}
 	if c.Echo {
 		args = append(args, "-rtp_echo")
+	}
+	if c.Login != nil {
+		args = append(args, "-au", c.Login.User, "-ap", c.Login.Password)
 	}
 	if c.Scenario == "resent" {
 		args = append(args, "-nr")
@@ -66,10 +81,19 @@ func (c *carrier) start(t testing.TB) *carrier {
 	return c
 }
 
+// transport is SIPp's word for one socket of the protocol.
+func (c *carrier) transport() string {
+	if c.TCP {
+		return "t1"
+	}
+	return "u1"
+}
+
 func (c *carrier) write(t testing.TB, dir string) {
 	t.Helper()
 	list := template.FuncMap{"list": func(s ...string) []string { return s }}
-	text, err := template.New("").Funcs(list).ParseFS(scenarios, "scenarios/common.xml", "scenarios/"+c.Scenario+".xml")
+	text, err := template.New("").Funcs(list).ParseFS(scenarios,
+		"scenarios/common.xml", "scenarios/parts.xml", "scenarios/"+c.Scenario+".xml")
 	must(t, err)
 	f, err := os.Create(filepath.Join(dir, "scenario.xml"))
 	must(t, err)
