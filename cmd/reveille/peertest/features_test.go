@@ -3,6 +3,7 @@ package peertest
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // login is what a phone registers with.
@@ -23,6 +24,7 @@ func (a *app) takes(t testing.TB, c *carrier) *carrier {
 func (b *bridge) calls(t testing.TB, c *carrier) *carrier {
 	t.Helper()
 	c.To, c.Number, c.MayNotRing, c.NoTrying = b.SIP, b.Number, true, true
+	c.Audio = source(201, time.Second)
 	return c.start(t)
 }
 
@@ -38,11 +40,11 @@ func TestCallFeatures(t *testing.T) {
 		{"reliable provisionals", carrier{Scenario: "reliable"}, carrier{Scenario: "phone_answers"}, "caller_hung_up"},
 		{"session interval too small", carrier{Scenario: "timer"}, carrier{Scenario: "phone_answers"}, "caller_hung_up"},
 		{"CANCEL crosses the answer", carrier{Scenario: "crossed"}, carrier{Scenario: "phone_answers"}, "caller_hung_up"},
-		{"INFO and REFER", carrier{Scenario: "plain"}, carrier{Scenario: "phone_digit"}, "caller_hung_up"},
-		{"carrier by TCP", carrier{Scenario: "plain", TCP: true}, carrier{Scenario: "phone_digit"}, "caller_hung_up"},
-		{"offerless by TCP", carrier{Scenario: "plain", TCP: true, Offerless: true}, carrier{Scenario: "phone_digit"}, "caller_hung_up"},
+		{"INFO and REFER", carrier{Scenario: "plain", Asks: true}, carrier{Scenario: "phone_digit"}, "caller_hung_up"},
+		{"carrier by TCP", carrier{Scenario: "plain", Asks: true, TCP: true}, carrier{Scenario: "phone_digit"}, "caller_hung_up"},
+		{"offerless by TCP", carrier{Scenario: "plain", Asks: true, TCP: true, Offerless: true}, carrier{Scenario: "phone_digit"}, "caller_hung_up"},
 		{"glare", carrier{Scenario: "glare"}, carrier{Scenario: "phone_glare"}, "caller_hung_up"},
-		{"phone holds", carrier{Scenario: "is_held"}, carrier{Scenario: "phone_holds"}, "device_hung_up"},
+		{"phone holds", carrier{Scenario: "is_held"}, carrier{Scenario: "phone_holds"}, "callee_hung_up"},
 		{"phone transfers", carrier{Scenario: "transferred"}, carrier{Scenario: "phone_transfers"}, "transferred"},
 		{"several early dialogs", carrier{Scenario: "plain"}, carrier{Scenario: "phone_forks"}, "caller_hung_up"},
 		{"lost ACK", carrier{Scenario: "plain"}, carrier{Scenario: "phone_resends"}, "caller_hung_up"},

@@ -34,6 +34,7 @@ type carrier struct {
 	IP     string // default carrierIP
 	TCP    bool   // default UDP
 	Header string // further lines of its INVITE, each with its end, in scenarios that have a place for them
+	Asks   bool   // in scenario "plain": INFO and REFER within the call
 	Hops   int    // Max-Forwards of that INVITE
 	Status string // status line of the answer, such as "486 Busy Here", in scenarios that refuse
 	Login  *login // whom scenario "registers" registers
@@ -72,7 +73,7 @@ func (c *carrier) start(t testing.TB) *carrier {
 	if c.Login != nil {
 		args = append(args, "-au", c.Login.User, "-ap", c.Login.Password)
 	}
-	if c.Scenario == "resent" {
+	if c.Scenario == "resent" || c.Scenario == "phone_resends" {
 		args = append(args, "-nr")
 	}
 	attach(t, filepath.Join(dir, "errors.log"))
