@@ -15,7 +15,7 @@ const (
 
 	// ballast keeps a small heap from being collected all the time with so low a
 	// percentage. It is never touched, so that it has no pages of its own.
-	ballast = 64 << 20
+	ballast = 192 << 20
 
 	// A burst of calls leaves garbage and free pages behind, which the runtime
 	// gives back slowly. Every trimInterval they are given back at once if they

@@ -201,8 +201,8 @@ func BenchmarkCalls(b *testing.B) {
 }
 
 func benchmarkCalls(b *testing.B, proto string) {
-	const phones, rate, total = 200, 500, 10000
-	r := startRig(b, phones, fmt.Sprintf(peerTrunk, false)+"media: {ports: 10000-31999}\ncalls: {"+unlimited+"}\n")
+	const phones, rate, total = 200, 1000, 20000
+	r := startRig(b, phones, fmt.Sprintf(peerTrunk, false)+"media: {ports: 10000-32767}\ncalls: {"+unlimited+"}\n")
 	for i := 1; i <= phones; i++ {
 		l, err := dialLine(proto, r.sip)
 		if err != nil {

@@ -84,6 +84,42 @@ func idle(b *testing.B, scheme string) {
 	}
 }
 
+// BenchmarkIdleKamailioTLS has Kamailio's registrar do the same over TLS: logins,
+// keep-alives, refreshes.
+func BenchmarkIdleKamailioTLS(b *testing.B) {
+	n := idleFlows
+	if testing.Short() {
+		n = idleFlowsShort
+	}
+	to := freeAddress(b)
+	_, pid := startKamailio(b, to)
+	r := &rig{tb: b, extensions: n}
+	phones := make([]*phone, n)
+	memory, start := proportional(b, pid), processorTime(b, pid)
+	r.each(func(i int) (err error) {
+		if phones[i-1], err = dialBy("tls", to, i); err == nil {
+			_, err = phones[i-1].register(3600)
+		}
+		return err
+	})
+	b.ReportMetric(float64((processorTime(b, pid)-start).Microseconds())/float64(n), "cpu-µs/login")
+	b.ReportMetric(float64(proportional(b, pid)-memory)/float64(n), "resident-B/flow")
+	start = processorTime(b, pid)
+	r.each(func(i int) error { return phones[i-1].ping() })
+	b.ReportMetric(float64((processorTime(b, pid)-start).Microseconds())/float64(n), "cpu-µs/ping")
+	start = processorTime(b, pid)
+	r.each(func(i int) error {
+		_, err := phones[i-1].register(3600)
+		return err
+	})
+	b.ReportMetric(float64((processorTime(b, pid)-start).Microseconds())/float64(n), "cpu-µs/refresh")
+	b.ReportMetric(float64(proportional(b, pid)-memory)/float64(n), "resident-B/flow-later")
+	b.ReportMetric(0, "ns/op")
+	for _, p := range phones {
+		p.conn.Close()
+	}
+}
+
 // each does something for every phone, 32 at a time.
 func (r *rig) each(do func(i int) error) {
 	r.tb.Helper()

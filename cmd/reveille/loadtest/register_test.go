@@ -39,7 +39,7 @@ func BenchmarkRegister(b *testing.B) {
 		benchmarkRegister(b, r.sip, r.process.Process.Pid)
 	})
 	b.Run("Kamailio", func(b *testing.B) {
-		address, pid := startKamailio(b)
+		address, pid := startKamailio(b, "")
 		benchmarkRegister(b, address, pid)
 	})
 }
@@ -97,7 +97,23 @@ func benchmarkRegister(b *testing.B, address string, pid int) {
 // timerJ is how long an answered request over UDP is kept.
 const timerJ = 33 * time.Second
 
-func startKamailio(b *testing.B) (address string, pid int) {
+// kamailioTLS are the settings for thousands of TLS connections; SECURE is the
+// address, CERT and KEY are files.
+const kamailioTLS = `enable_tls=yes
+listen=tls:SECURE
+tcp_children=2
+tcp_max_connections=20000
+tls_max_connections=20000
+tcp_connection_lifetime=3600
+loadmodule "tls.so"
+modparam("tls", "certificate", "CERT")
+modparam("tls", "private_key", "KEY")
+modparam("tls", "tls_method", "TLSv1.2+")
+`
+
+// startKamailio starts the registrar on UDP, and on TLS at the address secure if
+// that is not "".
+func startKamailio(b *testing.B, secure string) (address string, pid int) {
 	b.Helper()
 	path, err := exec.LookPath("/usr/sbin/kamailio")
 	modules, _ := filepath.Glob("/usr/lib/*/kamailio/modules")
@@ -107,11 +123,19 @@ func startKamailio(b *testing.B) (address string, pid int) {
 	dir := b.TempDir()
 	address = freeAddress(b)
 	file := filepath.Join(dir, "kamailio.cfg")
-	text := strings.NewReplacer("LISTEN", address, "MODULES", modules[0]+"/").Replace(kamailioConfig)
+	transport := "disable_tcp=yes"
+	if secure != "" {
+		if _, err := os.Stat(modules[0] + "/tls.so"); err != nil {
+			b.Skip("Kamailio's TLS module is not installed: kamailio-tls-modules")
+		}
+		cert, key := selfSigned(b, dir)
+		transport = strings.NewReplacer("SECURE", secure, "CERT", cert, "KEY", key).Replace(kamailioTLS)
+	}
+	text := strings.NewReplacer("LISTEN", address, "MODULES", modules[0]+"/", "TRANSPORT", transport).Replace(kamailioConfig)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command(path, "-f", file, "-DD", "-E", "-m", "256", "-M", "8", "-w", dir, "-Y", dir)
+	cmd := exec.Command(path, "-f", file, "-DD", "-E", "-m", "1200", "-M", "8", "-w", dir, "-Y", dir)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
