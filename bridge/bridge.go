@@ -159,10 +159,12 @@ func (b *Bridge) admit(in *sip.Inbound) *Call {
 
 func (b *Bridge) forget(c *Call) {
 	rec := c.rec.snapshot()
+	if c.counted != nil {
+		b.leaveRoom(c.counted)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.calls, c.id)
-	b.leaveRoom(c)
 	name := c.in.Trunk().Name()
 	if b.perTrunk[name]--; b.perTrunk[name] == 0 {
 		delete(b.perTrunk, name)

@@ -99,3 +99,17 @@ func (w *world) sentPushes() []pushtest.Push {
 	defer w.mu.Unlock()
 	return slices.Clone(w.pushes)
 }
+
+// noneCounted holds that the gauges know of no live call.
+func (w *world) noneCounted() {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	w.must(err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "reveille_calls_active" && m.GetGauge().GetValue() != 0 {
+				w.t.Errorf("%v calls are counted as %s", m.GetGauge().GetValue(), m.GetLabel()[0].GetValue())
+			}
+		}
+	}
+}

@@ -288,6 +288,7 @@ func (w *world) close() {
 		w.t.Errorf("%d calls are still live", n)
 	}
 	w.onePushPerDevice()
+	w.noneCounted()
 	w.stopBridge()
 	w.trunk.Close()
 	for _, p := range w.phones {

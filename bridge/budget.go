@@ -105,18 +105,23 @@ func (b *budget) call(caller, callee string) bool {
 	return true
 }
 
-// answered gives back what a call has spent.
-func (b *budget) answered(caller, callee string, devices []string) {
+// callWanted gives a caller's call back.
+func (b *budget) callWanted(caller, callee string) {
 	now := time.Now().UnixNano()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if a := b.callers[callee+"\x00"+caller]; a != nil {
 		a.minute = spent(a.minute, now, b.cfg.CallsPerCaller, time.Minute, -1)
 	}
-	for _, d := range devices {
-		if a := b.devices[d]; a != nil {
-			b.adjust(a, now, -1)
-		}
+}
+
+// pushWanted gives a device's pushes back.
+func (b *budget) pushWanted(device string, pushes int) {
+	now := time.Now().UnixNano()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a := b.devices[device]; a != nil && pushes > 0 {
+		b.adjust(a, now, -int64(pushes))
 	}
 }
 
@@ -153,9 +158,10 @@ func (c *Call) turnedAway() *Ending {
 		return EndAnonymous
 	case c.bridge.doubled(c):
 		return EndDuplicate
-	case !c.bridge.room(c):
+	case !c.bridge.room(c.ext):
 		return EndCalleeBusy
 	}
+	c.counted = c.ext
 	c.muted = !c.bridge.budget.call(caller.Handle, c.ext.Name)
 	return nil
 }
@@ -166,26 +172,24 @@ func (c *Call) refuseEarly(e *Ending) state {
 	return c.over(e)
 }
 
-// room counts the call among its callee's; false if those are too many already.
-func (b *Bridge) room(c *Call) bool {
+// room counts a call among an extension's; false if those are too many already.
+func (b *Bridge) room(ext *Extension) bool {
 	limit := b.cfg.Limits.CallsPerCallee
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if limit > 0 && b.perCallee[c.ext.Name] >= limit {
+	if limit > 0 && b.perCallee[ext.Name] >= limit {
 		return false
 	}
-	b.perCallee[c.ext.Name]++
-	c.counted = true
+	b.perCallee[ext.Name]++
 	return true
 }
 
-// leaveRoom undoes room. b.mu is held.
-func (b *Bridge) leaveRoom(c *Call) {
-	if !c.counted {
-		return
-	}
-	if b.perCallee[c.ext.Name]--; b.perCallee[c.ext.Name] == 0 {
-		delete(b.perCallee, c.ext.Name)
+// leaveRoom undoes room.
+func (b *Bridge) leaveRoom(ext *Extension) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.perCallee[ext.Name]--; b.perCallee[ext.Name] == 0 {
+		delete(b.perCallee, ext.Name)
 	}
 }
 
@@ -200,29 +204,26 @@ func (c *Call) mayPush(d *device) bool {
 		why = c.bridge.budget.push(d.AOR + "/" + d.ID)
 	}
 	if why == "" {
+		d.spends++
 		return true
 	}
 	d.spent = true
 	c.bridge.dial.Rejected("push_budget")
 	c.rec.step("push budget", d.ID, "calls.limits."+why+" is used up: no push")
-	c.rec.update(func(r *Record) {
-		r.Pushes = append(r.Pushes, PushRecord{Device: d.ID, Provider: d.Target.Provider, Outcome: "budget", Reason: why})
-	})
+	c.rec.push(PushRecord{Device: d.ID, Provider: d.Target.Provider, Outcome: "budget", Reason: why})
 	c.log().Warn("a device gets no push: too many calls that nobody answers", "device", d.ID, "aor", d.AOR, "limit", "calls.limits."+why)
 	c.tellCaller("failed")
 	return false
 }
 
-// giveBack: the call is answered, so its pushes were wanted.
+// giveBack: the call is answered, so it was wanted, and so were its pushes.
 func (c *Call) giveBack() {
-	var pushed []string
-	for _, d := range c.devices {
-		if d.pushed {
-			pushed = append(pushed, d.AOR+"/"+d.ID)
-		}
-	}
 	if !c.muted {
-		c.bridge.budget.answered(c.in.Caller().Handle, c.ext.Name, pushed)
+		c.bridge.budget.callWanted(c.in.Caller().Handle, c.ext.Name)
+	}
+	c.muted = false
+	for _, d := range c.devices {
+		c.bridge.budget.pushWanted(d.AOR+"/"+d.ID, d.spends)
 	}
 }
 

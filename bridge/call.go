@@ -37,9 +37,9 @@ type Call struct {
 	refused *Ending // the best refusal of a device so far
 	answer  time.Time
 	rang    bool
-	muted   bool     // its caller may not wake the callee again so soon
-	counted bool     // among the callee's calls
-	mid     *midcall // changes of the session; nil before the first
+	muted   bool       // its caller may not wake the callee again so soon
+	counted *Extension // whose calls it is among; nil: nobody's yet
+	mid     *midcall   // changes of the session; nil before the first
 
 	couriers *[2]courier                  // of requests within the dialogs; made when needed
 	handover *handover                    // to another extension, while it is under way
@@ -125,7 +125,10 @@ func (c *Call) enter(name string) {
 }
 
 // admitting finds the callee, opens the audio and answers 180.
-func (c *Call) admitting(context.Context) state {
+func (c *Call) admitting(ctx context.Context) state {
+	if ctx.Err() != nil { // nobody is to be woken by a bridge that ends
+		return c.stopped()
+	}
 	c.ext = c.bridge.routes.Load().calleeOf(c.in)
 	if c.ext == nil {
 		return c.over(EndUnknownNumber)
@@ -243,6 +246,7 @@ func (c *Call) connecting(ctx context.Context) state {
 	offerless := c.in.Offer() == nil
 	sdp, err := c.ourSDP(offerless)
 	if err != nil {
+		c.winner = nil // nobody: the devices must not hear that one has answered
 		return c.over(c.mediaEnding(err))
 	}
 	if !offerless {
@@ -253,19 +257,15 @@ func (c *Call) connecting(ctx context.Context) state {
 		c.winner = nil
 		return c.gone() // the CANCEL was faster: nobody won, and who answered gets BYE
 	}
+	c.rec.update(func(r *Record) { r.Answer, r.Device = c.answer, won.ID })
 	c.giveBack()
-	for _, d := range c.devices {
-		if d != won && d.out != nil {
-			d.out.Cancel(sip.CompletedElsewhere())
-		}
-	}
+	c.completed()
 	if offerless {
 		if next := c.awaitAnswer(ctx); next.run != nil {
 			return next
 		}
 		c.session.Connect()
 	}
-	c.rec.update(func(r *Record) { r.Answer, r.Device = c.answer, won.ID })
 	c.log().Info("call is answered", "device", won.ID, "after", c.answer.Sub(c.started))
 	c.buryRest(sip.CompletedElsewhere()) // now: a device that comes late must not ring until the call ends
 	return state{"talking", c.talking}
@@ -316,9 +316,6 @@ func (c *Call) talking(ctx context.Context) state {
 			c.requested(ctx, rtp.Trunk, r)
 		case r := <-out.Requests():
 			c.requested(ctx, rtp.Device, r)
-			if c.handover != nil {
-				return state{"transferring", c.transferring}
-			}
 		case ch := <-c.in.Changes():
 			c.changed(ctx, rtp.Trunk, ch)
 		case ch := <-out.Changes():
@@ -342,6 +339,9 @@ func (c *Call) talking(ctx context.Context) state {
 		case <-ctx.Done():
 			return c.stopped()
 		}
+		if c.handover != nil {
+			return state{"transferring", c.transferring}
+		}
 	}
 }
 
@@ -356,21 +356,8 @@ func (c *Call) end(e *Ending) state {
 	c.in.Refuse(refusal) // does nothing after the answer
 	c.in.Hangup(e.Trunk) // does nothing before it
 	c.notSent(refusal)
-	why := e.Device
-	for _, d := range c.devices {
-		reason := why
-		if c.winner != nil && d != c.winner {
-			reason = sip.CompletedElsewhere()
-		}
-		if d.out != nil {
-			d.out.Cancel(reason)
-		}
-		c.dropLost(d)
-		if d.stopPush != nil {
-			d.stopPush()
-		}
-	}
-	c.buryRest(why)
+	c.release(e.Device)
+	c.buryRest(e.Device)
 	c.finishRecord(e, refusal)
 	return state{}
 }

@@ -18,6 +18,7 @@ type device struct {
 	callID string // of its leg, chosen before the push leaves
 
 	pushed   bool // a push was sent, or tried
+	spends   int  // pushes of its budget that it has had
 	spent    bool // none may be sent: its budget is used up
 	pushing  bool // its outcome is still open
 	stopPush context.CancelFunc
@@ -67,6 +68,9 @@ func (c *Call) device(d location.Device) *device {
 	}
 	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, c.former+len(c.devices)+1), pushed: slices.Contains(c.pushed, d.ID)}
 	c.devices = append(c.devices, dev)
+	if c.former > 0 { // it may have been told already that the call is over for it
+		c.bridge.tombs.Exhume(c.id, d.ID)
+	}
 	return dev
 }
 

@@ -38,7 +38,7 @@ func endedByDevice(end sip.End) *Ending {
 	switch end.Kind {
 	case sip.EndExpired:
 		return EndSessionExpired
-	case sip.EndGone:
+	case sip.EndGone, sip.EndNoAck, sip.EndFlowLost:
 		return EndCalleeGone
 	default:
 		return EndCalleeHungUp.with(end.Reason, sip.Reason{})

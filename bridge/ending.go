@@ -56,7 +56,7 @@ var (
 	EndByAdmin        = &Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
 	EndSessionExpired = &Ending{Name: "session_expired", Trunk: q850(102, "Recovery on timer expiry"), Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the session was not refreshed in time (RFC 4028)"}
 	EndCallerGone     = &Ending{Name: "caller_gone", Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the trunk did not know the call any more, or gave no answer within it"}
-	EndCalleeGone     = &Ending{Name: "callee_gone", Trunk: q850(102, "Recovery on timer expiry"), Verdict: "answered; the device did not know the call any more"}
+	EndCalleeGone     = &Ending{Name: "callee_gone", Trunk: q850(102, "Recovery on timer expiry"), Verdict: "answered; the device did not know the call any more, or gave no answer within it"}
 	EndTransferFailed = &Ending{Name: "transfer_failed", Trunk: q850(19, "No answer"), Device: q850(19, "No answer"), Verdict: "answered; the callee transferred the call to an extension that did not take it, and had hung up"}
 	EndTransferred    = &Ending{Name: "transferred", Q850: 16, Verdict: "answered; the callee transferred the call"}
 )

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"reveille/rtp"
@@ -35,6 +36,9 @@ func (c *Call) handOver(r *sip.Request, to *Extension) {
 	case c.mid != nil && c.mid.carrying != nil: // the audio is being changed
 		r.Answer(491, "")
 		return
+	case !c.bridge.room(to): // it has as many calls as it may
+		r.Answer(486, "")
+		return
 	}
 	t := &transfer{refer: r, device: c.winner.out, first: c.transfer == nil, over: make(chan struct{})}
 	c.transfer = t
@@ -50,7 +54,7 @@ func (c *Call) handOver(r *sip.Request, to *Extension) {
 func (c *Call) setAside() {
 	c.former += len(c.devices)
 	for _, d := range c.devices {
-		if d.pushed {
+		if d.pushed && !slices.Contains(c.pushed, d.ID) {
 			c.pushed = append(c.pushed, d.ID)
 		}
 	}
@@ -120,7 +124,7 @@ func (c *Call) takeTransferred(ctx context.Context, e *event, deadline *time.Tim
 		c.takeLate(ctx, e)
 		return state{}
 	}
-	if e.out != nil && e.out == e.dev.out && e.step.Code > 100 && !e.step.Local {
+	if e.out != nil && e.out == e.dev.out && e.step.Code > 100 && e.step.Code != 199 && !e.step.Local {
 		switch code := e.step.Code; {
 		case code < 200:
 			c.ringsTransferred(e, deadline)
@@ -194,22 +198,15 @@ func (c *Call) transferred(ctx context.Context, d *device) state {
 	c.tellTransferor(200, func() { h.from.out.Hangup(sip.Reason{Protocol: "SIP", Cause: 200, Text: "Call transferred"}) })
 	h.watch.Close()
 	close(h.transfer.over)
-	c.winner, c.handover = d, nil
-	c.others(d)
+	c.bridge.leaveRoom(c.counted)
+	c.winner, c.handover, c.counted = d, nil, c.ext
+	c.giveBack()
+	c.completed()
+	c.buryRest(sip.CompletedElsewhere())
 	c.rec.update(func(r *Record) { r.Extension, r.Device = c.ext.Name, d.ID })
 	c.log().Info("call is transferred", "aor", c.ext.Name, "device", d.ID)
 	c.passOn(ctx, rtp.Device) // the trunk may be on hold, or be using another codec
 	return state{"talking", c.talking}
-}
-
-// others ends what the other devices know of the call.
-func (c *Call) others(won *device) {
-	for _, d := range c.devices {
-		if d != won && d.out != nil {
-			d.out.Cancel(sip.CompletedElsewhere())
-		}
-	}
-	c.buryRest(sip.CompletedElsewhere())
 }
 
 // transferFailed puts the call back to where it was. If the one that asked has
@@ -228,17 +225,11 @@ func (c *Call) transferFailed(code int) state {
 // takeBack ends the other extension's part, and gives the call its own again.
 func (c *Call) takeBack() {
 	h := c.handover
-	for _, d := range c.devices {
-		if d.out != nil {
-			d.out.Cancel(sip.Reason{})
-		}
-		if d.stopPush != nil {
-			d.stopPush()
-		}
-	}
+	c.release(sip.Reason{})
 	c.buryRest(sip.Reason{})
 	c.watch.Close()
 	c.setAside()
+	c.bridge.leaveRoom(c.ext)
 	c.ext, c.devices, c.watch, c.winner, c.rang, c.handover = h.ext, h.devices, h.watch, h.from, true, nil
 	h.undo()
 	close(h.transfer.over)

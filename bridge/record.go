@@ -72,7 +72,8 @@ type Record struct {
 	Timeline  []Step                 `json:"timeline"`
 }
 
-// maxSteps bounds a timeline: a phone that re-registers for ever must not grow it.
+// maxSteps bounds a timeline, and the pushes of a call: a phone that registers, or
+// tries to transfer, for ever must not grow them.
 const maxSteps = 200
 
 // record is a Record under a lock: the call writes, the API reads.
@@ -101,10 +102,20 @@ func (r *record) update(f func(*Record)) {
 	f(&r.r)
 }
 
+// push notes what became of a push.
+func (r *record) push(p PushRecord) {
+	r.update(func(rec *Record) {
+		if len(rec.Pushes) < maxSteps {
+			rec.Pushes = append(rec.Pushes, p)
+		}
+	})
+}
+
+// step notes what happens. The end has room in any timeline.
 func (r *record) step(event, device, detail string) {
 	now := time.Now()
 	r.update(func(rec *Record) {
-		if len(rec.Timeline) < maxSteps {
+		if len(rec.Timeline) < maxSteps || event == "over" {
 			rec.Timeline = append(rec.Timeline, Step{At: now, Millis: millis(now.Sub(rec.Start)), Event: event, Device: device, Detail: detail})
 		}
 	})

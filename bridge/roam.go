@@ -51,14 +51,15 @@ func (c *Call) pursue(ctx context.Context, out *sip.Outbound, b location.Binding
 	if c.winner == nil || out != c.winner.out || !c.on(c.winner, b.FlowID) || c.on(c.winner, out.FlowID()) {
 		return // it has; or it has gone on to yet another flow
 	}
-	c.rec.step("re-INVITE by the new flow", c.winner.ID, "")
+	d := c.winner
+	c.rec.step("re-INVITE by the new flow", d.ID, "")
 	go func() {
 		err := out.Follow(ctx, b)
 		switch {
 		case err == nil:
 		case errors.Is(err, sip.ErrForgotten):
 			c.log().Warn("the device does not know the call on its new flow; the call ends when it stays silent", "device", b.DeviceID)
-			c.post(ctx, &event{dev: c.winner, out: out, deaf: true})
+			c.post(ctx, &event{dev: d, out: out, deaf: true})
 		default:
 			c.log().Info("re-INVITE by the new flow failed", "device", b.DeviceID, "err", err)
 		}
@@ -66,8 +67,12 @@ func (c *Call) pursue(ctx context.Context, out *sip.Outbound, b location.Binding
 }
 
 // deafened waits for a sign of life from a device that does not know the call:
-// true when it has been silent for too long.
+// true when it has been silent for too long. A leg that took the place of the one
+// that it has forgotten knows the call.
 func (c *Call) deafened(ctx context.Context, e *event) bool {
+	if e.out != c.winner.out {
+		return false
+	}
 	last := c.session.Stats().Device.LastPacket
 	if last.Before(c.answer) {
 		last = c.answer

@@ -75,8 +75,7 @@ func (c *Call) message(d *device) push.Message {
 // pushAnswered takes a provider's word.
 func (c *Call) pushAnswered(d *device, o push.Outcome) {
 	d.pushing, d.stopPush = false, nil
-	rec := pushRecord(d.Device, o)
-	c.rec.update(func(r *Record) { r.Pushes = append(r.Pushes, rec) })
+	c.rec.push(pushRecord(d.Device, o))
 	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)
 	if o.Verdict == push.Sent {
 		d.asleep = !d.woke

@@ -311,9 +311,12 @@ func (o *Outbound) abandon() {
 }
 
 // Abandon drops an INVITE without a word on the wire: its flow is dead, or as
-// good as dead. Should an answer come after
-// all the device gets the CANCEL, or ACK and BYE, that belongs to it.
-func (o *Outbound) Abandon() { o.abandon() }
+// good as dead. Should an answer come after all, or have come a moment ago, the
+// device gets the CANCEL, or ACK and BYE, that belongs to it.
+func (o *Outbound) Abandon() {
+	o.abandon()
+	o.Hangup(Reason{}) // of one that was answered
+}
 
 // stray takes a response that comes after the end of its transaction.
 func (o *Outbound) stray(res *sipgo.Response) {
