@@ -15,17 +15,19 @@ type Config struct {
 	ExternalAddress string        `yaml:"external_address"` // IP address in our SDP when behind NAT; "" for that of the socket
 	Ringback        string        `yaml:"ringback"`         // "tone", "none", or a WAV file: 8 kHz mono, 16-bit PCM or G.711
 	Tone            string        `yaml:"tone"`             // country of the tone, one of ToneNames
+	DeviceSRTP      string        `yaml:"device_srtp"`      // off, optional or required; by TLS and WSS only
 	Timeout         time.Duration `yaml:"timeout"`          // no RTP at all for this long, not on hold, is the Idle event
 }
 
 // DefaultConfig is what holds where the file is silent.
 func DefaultConfig() Config {
 	return Config{
-		Engine:   "builtin",
-		Ports:    "20000-29999",
-		Ringback: "tone",
-		Tone:     "eu",
-		Timeout:  time.Minute,
+		Engine:     "builtin",
+		Ports:      "20000-29999",
+		Ringback:   "tone",
+		Tone:       "eu",
+		DeviceSRTP: "optional",
+		Timeout:    time.Minute,
 	}
 }
 
@@ -42,6 +44,9 @@ func (c Config) Validate(report func(path, problem string)) {
 	}
 	if _, ok := tones()[c.Tone]; !ok {
 		report("tone", fmt.Sprintf("%q is no known tone; use one of %s", c.Tone, strings.Join(ToneNames(), ", ")))
+	}
+	if _, err := ParseSecurity(c.DeviceSRTP); err != nil {
+		report("device_srtp", err.Error())
 	}
 	if c.Timeout < time.Second {
 		report("timeout", fmt.Sprintf("%v is too short; use at least 1s, such as 60s", c.Timeout))

@@ -5,6 +5,8 @@
 //	RFC 3551  payload types
 //	RFC 3264  offer/answer (package rtp/sdp)
 //	RFC 4733  telephone-event, relayed
+//	RFC 3711  SRTP, keys from the description (RFC 4568)
+//	RFC 7714  SRTP with AES-GCM
 //	RFC 5761  RTP and RTCP on one port, where a side agrees to it
 //	RFC 4961  symmetric RTP: we send from the port that we receive on
 //
@@ -12,6 +14,15 @@
 // odd one above it for RTCP. Packets go socket → forward → socket, untouched but for the payload type number where the
 // two descriptions use different ones; they are never re-timed or held back. The owner of the call learns only of the
 // first packet of a side, of a side that stays silent, and of a call gone idle.
+//
+// # SRTP
+//
+// Each side may have SRTP, with keys of its own: packets are decrypted as they come and encrypted as they go, so that
+// any side can talk to any other. Keys come and go in a=crypto, by signalling that nobody else can read only
+// (RFC 4568 §7). An offer of ours with "optional" is RTP/AVP with keys (RFC 8643): a phone that cannot encrypt passes
+// over them, at no risk to the call. A phone that refuses that with 488 insists on RTP/SAVP, and may be offered it
+// (OfferEncrypted). Our key is new for each leg and whenever the peer brings a new one; it stays through refreshes and
+// holds, as a change would cut the sound, and as peers do not agree on what becomes of the rollover counter then.
 //
 // # Whom a side believes
 //

@@ -17,7 +17,7 @@ func (s *Session) Handover() (undo func()) {
 	before, was := *e, *end
 	s.path.connected = false
 	s.stopWatchLocked()
-	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}}
+	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}, security: before.security, secret: before.secret}
 	*end = fresh(was)
 	s.remapLocked()
 	return func() {

@@ -3,6 +3,7 @@ package rtp
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 
 	"reveille/rtp/sdp"
@@ -20,14 +21,16 @@ var (
 
 // exchange is the offer/answer state of one side (RFC 3264). It is guarded by the session's mu.
 type exchange struct {
-	writer  sdp.Writer
-	remote  *sdp.Description // the peer's latest
-	offered bool             // the first was the peer's offer, not its answer to ours
-	ours    *sdp.Description // our latest
-	answer  []byte           // our answer to the first offer; frozen once given
-	pending *sdp.Description // our offer in an offerless re-INVITE, until its answer
-	wish    sdp.Direction    // what the peer wants by itself, whatever the other side allows
-	known   []sdp.Codec      // all that the peer knows, as far as an offer of its has said; nil: it has not
+	writer   sdp.Writer
+	remote   *sdp.Description // the peer's latest
+	offered  bool             // the first was the peer's offer, not its answer to ours
+	ours     *sdp.Description // our latest
+	answer   []byte           // our answer to the first offer; frozen once given
+	pending  *sdp.Description // our offer in an offerless re-INVITE, until its answer
+	wish     sdp.Direction    // what the peer wants by itself, whatever the other side allows
+	secret   bool             // keys may go by the signalling: nobody else can read it
+	security Security         // what the configuration says of SRTP
+	known    []sdp.Codec      // all that the peer knows, as far as an offer of its has said; nil: it has not
 }
 
 // agreed lists the codecs of a finished exchange under the numbers that the peer wants to receive, in the order of its
@@ -51,8 +54,8 @@ func common(list, allowed []sdp.Codec) []sdp.Codec {
 }
 
 // parse reads a side's description and checks that it can reach us.
-func (s *Session) parse(side Side, body []byte) (*sdp.Description, error) {
-	d, err := sdp.Parse(body)
+func (s *Session) parse(side Side, body []byte, security Security) (*sdp.Description, error) {
+	d, err := sdp.ParseSecure(body, security)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +72,18 @@ func (s *Session) parse(side Side, body []byte) (*sdp.Description, error) {
 	return d, nil
 }
 
+// parseOffer is parse for an offer of a side.
+func (s *Session) parseOffer(side Side, body []byte) (*sdp.Description, error) {
+	security, err := s.modeOf(side)
+	if err != nil {
+		return nil, err
+	}
+	return s.parse(side, body, security)
+}
+
 // SetOffer takes the offer in a side's INVITE.
 func (s *Session) SetOffer(side Side, body []byte) error {
-	d, err := s.parse(side, body)
+	d, err := s.parseOffer(side, body)
 	if err != nil {
 		return err
 	}
@@ -154,10 +166,20 @@ func renumber(list, offer []sdp.Codec) []sdp.Codec {
 
 // Offer is our offer to a side: what the other side offered, in its order, or the one codec that we have answered it
 // with, or what it has answered us. Where it has said nothing yet (an INVITE without offer), it is G.711. It opens the
-// side's socket. Repeated, it gives the same bytes unless something has changed.
+// side's socket. Repeated, it gives the same bytes unless something has changed; but with keys of SRTP, which no two
+// legs may share, it is another offer each time.
 func (s *Session) Offer(side Side) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	security, err := s.exchanges[side].mode(side)
+	if err != nil {
+		return nil, err
+	}
+	return s.offerLocked(side, security)
+}
+
+// offerLocked is Offer with SRTP or without.
+func (s *Session) offerLocked(side Side, security Security) ([]byte, error) {
 	e, other := &s.exchanges[side], &s.exchanges[side.Other()]
 	if e.offered || e.remote != nil {
 		return nil, fmt.Errorf("%w: an offer to the %v after its own, or after its answer, is a Reoffer", ErrOrder, side)
@@ -172,12 +194,34 @@ func (s *Session) Offer(side Side) ([]byte, error) {
 			d.Codecs = other.agreed()
 		}
 	}
+	if encrypt(d, security); d.Crypto != nil {
+		e.writer = sdp.Writer{ID: rand.Uint64() >> 2}
+	}
 	return s.commitLocked(side, d)
+}
+
+// SetAnswerTo is SetAnswer where several offers are out: it takes the answer to that one.
+func (s *Session) SetAnswerTo(side Side, offer, body []byte) error {
+	ours, err := sdp.ParseSecure(offer, SRTPOptional)
+	if err != nil {
+		return err
+	}
+	w, err := sdp.Resume(offer)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	e := &s.exchanges[side]
+	if e.remote == nil && !e.offered {
+		e.ours, e.writer = ours, w
+	}
+	s.mu.Unlock()
+	return s.SetAnswer(side, body)
 }
 
 // SetAnswer takes a side's answer to our Offer.
 func (s *Session) SetAnswer(side Side, body []byte) error {
-	d, err := s.parse(side, body)
+	d, err := s.parse(side, body, s.expectedOf(side, func(e *exchange) *sdp.Description { return e.ours }))
 	if err != nil {
 		return err
 	}
@@ -190,17 +234,21 @@ func (s *Session) SetAnswer(side Side, body []byte) error {
 	if !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
 	}
+	if err := checkKey(side, d, e.ours); err != nil {
+		return err
+	}
 	e.answered(d, e.ours)
 	s.remoteLocked(side)
 	return nil
 }
 
-// describeLocked begins a description of ours: the peer's lines, our address.
+// describeLocked begins a description of ours: the peer's lines, our address, a key if the peer has given one.
 func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Description {
 	sock := &s.sockets[side]
 	d := &sdp.Description{
 		Lines: peer.Lines, Audio: peer.Audio,
 		Mux: peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
+		Crypto: s.exchanges[side].respond(peer.Crypto),
 	}
 	d.Addr = addrPort(sock.address, sock.port)
 	return d
@@ -254,6 +302,7 @@ func (s *Session) remapLocked() {
 		e, other := &s.exchanges[side], &s.exchanges[side.Other()]
 		end := &s.path.ends[side]
 		end.index, end.formats = [128]uint8{}, nil
+		s.protectLocked(side)
 		end.mux = e.remote != nil && e.ours != nil && e.remote.Mux && e.ours.Mux
 		onward := other.agreed()
 		for _, theirs := range e.agreed() {

@@ -52,8 +52,9 @@ type format struct {
 // end is a side as the packet path sees it. What each packet touches stands together and first, here as in latch and
 // reception: with hundreds of calls their memory is not in the processor's cache, and that is most of the cost.
 type end struct {
-	takes     bool // the peer wants to receive RTP: it is not on hold
-	mux       bool // RTP and RTCP share the RTP port (RFC 5761)
+	takes     bool   // the peer wants to receive RTP: it is not on hold
+	mux       bool   // RTP and RTCP share the RTP port (RFC 5761)
+	crypt     *crypt // nil: plain RTP
 	latch     latch
 	got       reception
 	formats   []format // index[payload type]-1 is the place here; 0 is no agreed payload type
@@ -105,9 +106,41 @@ type header struct {
 }
 
 // forward takes a packet that came from one side and says what goes where on the other. The packet is passed on as it
-// is, its payload type number rewritten in place if the sides use different ones; everything is counted. It does not
-// allocate.
+// is, its payload type number rewritten in place if the sides use different ones; everything is counted. On a side with
+// SRTP it is decrypted before anything of it is believed, and encrypted last. It does not allocate.
 func (p *path) forward(from origin, packet []byte, now moment) ([]byte, target) {
+	e := &p.ends[from.side]
+	if e.crypt != nil {
+		var ok bool
+		if packet, ok = p.decrypt(e, packet, now); !ok {
+			return nil, target{}
+		}
+	}
+	out, to := p.pass(from, packet, now)
+	if other := &p.ends[from.side.Other()]; out != nil && other.crypt != nil {
+		if isRTCP(out) {
+			p.readReports(from.side, parseReports(out), now)
+		}
+		out = other.crypt.seal(out)
+	}
+	return out, to
+}
+
+// decrypt opens a packet of SRTP. A stranger's opens nothing, and so never comes to be believed.
+func (p *path) decrypt(e *end, packet []byte, now moment) ([]byte, bool) {
+	if !mayBeSecret(packet) || !isRTCP(packet) && e.index[packet[1]&0x7f] == 0 {
+		e.got.invalid++
+		return nil, false
+	}
+	packet, err := e.crypt.open(packet, now)
+	if err != nil {
+		e.got.dropped++
+	}
+	return packet, err == nil
+}
+
+// pass is forward for plain RTP.
+func (p *path) pass(from origin, packet []byte, now moment) ([]byte, target) {
 	e := &p.ends[from.side]
 	if from.control || e.mux && isRTCP(packet) {
 		return p.forwardRTCP(from, packet)

@@ -23,7 +23,7 @@ type Proposal struct {
 
 // Propose takes the offer of a side's re-INVITE or UPDATE.
 func (s *Session) Propose(from Side, body []byte) (*Proposal, error) {
-	d, err := s.parse(from, body)
+	d, err := s.parseOffer(from, body)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,10 @@ func (p *Proposal) Offer() ([]byte, error) {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	other := &p.s.exchanges[p.from.Other()]
-	d := *other.ours
+	d, err := other.again(p.from.Other())
+	if err != nil {
+		return nil, err
+	}
 	d.Direction = p.theirs.Direction
 	d.Codecs = numbered(other.agreed(), other.ours.Codecs)
 	if p.codecs {
@@ -150,7 +153,7 @@ func (p *Proposal) AcceptAlone(answer []byte) error {
 // already. Both sides change together. After an error nothing has changed here, though the other side believes so.
 func (p *Proposal) Accept(answer []byte) ([]byte, error) {
 	s, to := p.s, p.from.Other()
-	d, err := s.parse(to, answer)
+	d, err := s.parse(to, answer, s.expectedOf(to, func(*exchange) *sdp.Description { return p.offer }))
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +166,9 @@ func (p *Proposal) Accept(answer []byte) ([]byte, error) {
 	chosen := common(d.Codecs, p.offer.Codecs)
 	if !sdp.HasSpeech(chosen) {
 		return nil, fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, to)
+	}
+	if err := checkKey(to, d, p.offer); err != nil {
+		return nil, err
 	}
 	ours := s.describeLocked(p.from, p.theirs)
 	ours.Codecs = renumber(chosen, p.theirs.Codecs)
@@ -232,7 +238,7 @@ func (e *exchange) answered(d, offer *sdp.Description) {
 
 // Refreshed takes a side's answer to an offer of ours that has changed nothing: the peer may have moved.
 func (s *Session) Refreshed(side Side, body []byte) error {
-	d, err := s.parse(side, body)
+	d, err := s.parse(side, body, s.expectedOf(side, func(e *exchange) *sdp.Description { return e.ours }))
 	if err != nil {
 		return err
 	}
@@ -241,6 +247,9 @@ func (s *Session) Refreshed(side Side, body []byte) error {
 	e := &s.exchanges[side]
 	if e.ours == nil || !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
+	}
+	if err := checkKey(side, d, e.ours); err != nil {
+		return err
 	}
 	e.answered(d, e.ours)
 	s.remoteLocked(side)
@@ -269,7 +278,10 @@ func (s *Session) reofferOurs(side Side) ([]byte, error) {
 	if e.ours == nil || e.remote == nil {
 		return nil, fmt.Errorf("%w: the %v has no media to offer again", ErrOrder, side)
 	}
-	d := *e.ours
+	d, err := e.anew(side)
+	if err != nil {
+		return nil, err
+	}
 	d.Direction = other.wish
 	if used := other.agreed(); used != nil {
 		d.Codecs = numbered(append(used, other.known...), e.ours.Codecs)
@@ -290,7 +302,7 @@ func last(c sdp.Codec) int {
 
 // ReofferAnswer takes the answer to our offer in an offerless re-INVITE, from its ACK.
 func (s *Session) ReofferAnswer(side Side, body []byte) error {
-	d, err := s.parse(side, body)
+	d, err := s.parse(side, body, s.expectedOf(side, func(e *exchange) *sdp.Description { return e.pending }))
 	if err != nil {
 		return err
 	}
@@ -302,6 +314,9 @@ func (s *Session) ReofferAnswer(side Side, body []byte) error {
 	}
 	if !sdp.HasSpeech(common(d.Codecs, e.pending.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
+	}
+	if err := checkKey(side, d, e.pending); err != nil {
+		return err
 	}
 	e.answered(d, e.pending)
 	e.ours, e.pending = e.pending, nil

@@ -37,18 +37,19 @@ type Options struct {
 
 // Relay opens sessions. It owns the port range, the ringback sound and its scheduler.
 type Relay struct {
-	timeout time.Duration
-	address netip.Addr // in our SDP, unless the session has its own
-	outside bool       // address is the configured external one: it goes before a session's own
-	log     *slog.Logger
-	open    func(netip.AddrPort) (PacketConn, error)
-	try     func(netip.AddrPort) error // whether an address is to be had
-	ports   *ports
-	sound   *sound     // nil: no ringback
-	ringers *scheduler // plays it
-	metrics *metrics
-	epoch   time.Time // moment 0
-	batches batches   // memory of readers
+	timeout    time.Duration
+	address    netip.Addr // in our SDP, unless the session has its own
+	deviceSRTP Security
+	outside    bool // address is the configured external one: it goes before a session's own
+	log        *slog.Logger
+	open       func(netip.AddrPort) (PacketConn, error)
+	try        func(netip.AddrPort) error // whether an address is to be had
+	ports      *ports
+	sound      *sound     // nil: no ringback
+	ringers    *scheduler // plays it
+	metrics    *metrics
+	epoch      time.Time // moment 0
+	batches    batches   // memory of readers
 
 	// Locks are taken in this order: mu, a session's mu, boundMu.
 	mu     sync.Mutex // guards the following
@@ -80,6 +81,9 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
 	}
 	r.ringers = newScheduler(r.now)
+	if r.deviceSRTP, err = ParseSecurity(cfg.DeviceSRTP); err != nil {
+		return nil, err
+	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

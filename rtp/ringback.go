@@ -105,7 +105,9 @@ func (p *player) send(frame int, buf []byte) {
 	binary.BigEndian.PutUint32(buf[8:], p.ssrc)
 	n := 12 + copy(buf[12:], p.clip.frame(frame))
 	p.seq++
-	_, _ = conn.WriteToUDPAddrPort(buf[:n], to)
+	if packet := p.session.sealed(Trunk, buf[:n]); packet != nil {
+		_, _ = conn.WriteToUDPAddrPort(packet, to)
+	}
 }
 
 // scheduler plays for all calls with one goroutine, which runs only while somebody is to hear something.
@@ -150,7 +152,7 @@ func (c *scheduler) wait() { c.done.Wait() }
 func (c *scheduler) run() {
 	ticker := time.NewTicker(frameTime)
 	defer ticker.Stop()
-	buf := make([]byte, 12+frameSamples)
+	buf := make([]byte, 12+frameSamples, maxPacket) // SRTP lets a packet grow
 	var round []*player
 	for {
 		round = c.list(round[:0])

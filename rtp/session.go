@@ -21,6 +21,8 @@ type SessionOptions struct {
 	// Our address as that side reaches us, for its SDP; zero: the relay's default. The external address of the
 	// configuration goes before it. It decides between IPv4 and IPv6.
 	TrunkAddress, DeviceAddress netip.Addr
+
+	TrunkSRTP Security // of the trunk; the device's is in the configuration
 }
 
 // Session is the media of one call. Its methods may be called from any goroutine.
@@ -76,6 +78,7 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 		s.sockets[side].address = r.addressOr(address)
 		s.exchanges[side].writer.ID = rand.Uint64() >> 2
 	}
+	s.exchanges[Trunk].security, s.exchanges[Device].security = o.TrunkSRTP, r.deviceSRTP
 	if err := s.reserve(); err != nil {
 		return nil, err
 	}
@@ -240,6 +243,7 @@ func (s *Session) handle(from origin, packet []byte) {
 	}
 	out, to := s.path.forward(from, packet, now)
 	conn := s.sockets[from.side.Other()].conn(to.control)
+	plain := s.path.ends[from.side.Other()].crypt == nil // else forward has read the reports
 	news := s.path.news
 	s.path.news = false
 	s.mu.Unlock()
@@ -251,7 +255,7 @@ func (s *Session) handle(from origin, packet []byte) {
 	}
 	// An error here is this packet's loss, and the peer's own absence shows in the statistics.
 	_, _ = conn.WriteToUDPAddrPort(out, to.addr)
-	if isRTCP(out) {
+	if plain && isRTCP(out) {
 		s.readReports(from.side, out, now)
 	}
 }

@@ -110,6 +110,8 @@ func (s *Session) causeLocked(side Side) string {
 	e, sock := &s.path.ends[side], &s.sockets[side]
 	ours := fmt.Sprintf("%v:%d", sock.address, sock.port)
 	switch {
+	case e.crypt != nil && e.crypt.dropped > 0:
+		return fmt.Sprintf("%d packets came to %s that are not SRTP with the key of the %v's SDP", e.crypt.dropped, ours, side)
 	case e.got.dropped > 0:
 		return fmt.Sprintf("%d packets came to %s, but not from %v as described, nor steadily enough from one other source to trust it",
 			e.got.dropped, ours, e.latch.signalled)

@@ -12,7 +12,13 @@ import (
 
 // Parse reads a peer's description. It fails with ErrBad if the body is no session description, and with
 // ErrNotAcceptable if it has no audio stream that we could take; both wrapped with the reason.
-func Parse(body []byte) (d *Description, err error) {
+//
+// It reads plain RTP. ParseSecure takes the keys of SRTP too, or insists on them.
+func Parse(body []byte) (d *Description, err error) { return ParseSecure(body, Off) }
+
+// ParseSecure is Parse for a body that came by signalling which nobody else can read. A stream with keys goes before
+// one without.
+func ParseSecure(body []byte, security Security) (d *Description, err error) {
 	// The parser is another's and the bytes are a stranger's: a panic in it must cost one call, not all.
 	defer func() {
 		if r := recover(); r != nil {
@@ -22,7 +28,7 @@ func Parse(body []byte) (d *Description, err error) {
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
-	plain, lines, err := simplify(string(body))
+	plain, lines, err := simplify(string(body), security)
 	if err != nil {
 		return nil, err
 	}
@@ -36,13 +42,13 @@ func Parse(body []byte) (d *Description, err error) {
 	if len(s.MediaDescriptions) != len(lines) {
 		return nil, fmt.Errorf("%w: m= lines in the wrong place", ErrBad)
 	}
-	return describe(&s, lines)
+	return describe(&s, lines, security)
 }
 
-// simplify keeps from the parser what we have no use for and it might not know: each m= line that is not plain audio
-// is listed, and stands declined and without attributes in the text returned; the o= line, of which nothing is used,
+// simplify keeps from the parser what we have no use for and it might not know: each m= line that is not audio as
+// we relay it is listed, and stands declined and without attributes in the text returned; the o= line, of which nothing is used,
 // is checked for its form and made harmless, as its numbers may be longer than the parser's.
-func simplify(body string) (plain string, lines []Line, err error) {
+func simplify(body string, security Security) (plain string, lines []Line, err error) {
 	var b strings.Builder
 	skipping := false
 	for row := range strings.Lines(body) {
@@ -61,7 +67,7 @@ func simplify(body string) (plain string, lines []Line, err error) {
 			if lines = append(lines, line); len(lines) > maxLines {
 				return "", nil, fmt.Errorf("%w: more than %d m= lines", ErrBad, maxLines)
 			}
-			if skipping = !line.plain(); skipping {
+			if skipping = !line.usable(security); skipping {
 				b.WriteString("m=application 0 UDP 0\r\n")
 			}
 		}
@@ -84,12 +90,6 @@ func parseLine(value string) (Line, error) {
 	return Line{Media: fields[0], Proto: fields[2], Formats: fields[3:]}, nil
 }
 
-// plain reports whether the line is audio as we relay it. The feedback profile may be used without feedback;
-// everything with an S is encrypted.
-func (l Line) plain() bool {
-	return l.Media == "audio" && (l.Proto == "RTP/AVP" || l.Proto == "RTP/AVPF")
-}
-
 // checkText refuses what no description may hold, above all the control characters with which a value could end its
 // line early when it is copied into ours.
 func checkText(body []byte) error {
@@ -110,16 +110,17 @@ func checkText(body []byte) error {
 	return nil
 }
 
-// describe takes the first usable audio stream out of s.
-func describe(s *pion.SessionDescription, lines []Line) (*Description, error) {
-	d := &Description{Lines: lines}
+// describe takes the first usable audio stream out of s, one with keys before one without.
+func describe(s *pion.SessionDescription, lines []Line, security Security) (*Description, error) {
+	var plain *Description
 	reason := "no audio line"
 	for i, m := range s.MediaDescriptions {
+		d := &Description{Lines: lines, Audio: i}
 		why := ""
 		switch line := lines[i]; {
 		case line.Media != "audio":
 			continue
-		case !line.plain():
+		case !line.usable(security):
 			why = "audio only as " + strconv.Quote(line.Proto) + ", RTP/AVP is taken"
 		case m.MediaName.Port.Value == 0:
 			why = "the audio line is declined (port 0)"
@@ -128,12 +129,21 @@ func describe(s *pion.SessionDescription, lines []Line) (*Description, error) {
 			if why, err = d.audio(s, m); err != nil {
 				return nil, err
 			}
+			if why == "" {
+				why = d.protect(m, line, security)
+			}
 		}
-		if why == "" {
-			d.Audio = i
+		switch {
+		case why != "":
+			reason = why
+		case security == Off || d.Crypto != nil:
 			return d, nil
+		case plain == nil:
+			plain = d
 		}
-		reason = why
+	}
+	if plain != nil {
+		return plain, nil
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNotAcceptable, reason)
 }

@@ -7,8 +7,11 @@
 //	RFC 3264  offer/answer: lines keep number and order, a declined line has port 0, directions are mirrored
 //	RFC 3551  static payload types
 //	RFC 3605  a=rtcp
+//	RFC 4568  a=crypto
 //	RFC 4733  telephone-event
 //	RFC 5761  a=rtcp-mux
+//	RFC 7714  suites with AES-GCM
+//	RFC 8643  a=crypto with RTP/AVP: encrypted where both can
 //
 // The codec is pion/sdp; its types stay inside this package.
 package sdp
@@ -59,6 +62,7 @@ type Description struct {
 	Codecs    []Codec        // in order of preference, telephone-event and comfort noise among them
 	Ptime     int            // a=ptime in ms, 0 if not given
 	MaxPtime  int            // a=maxptime in ms, 0 if not given
+	Crypto    []Crypto       // keys that the describer encrypts with, by suite; nil: plain RTP
 }
 
 // Direction is the direction of a stream as its describer sees it (RFC 3264 §5.1).

@@ -19,6 +19,18 @@ type Writer struct {
 	last    []byte
 }
 
+// Resume gives the writer that has written body, which is one of ours.
+func Resume(body []byte) (Writer, error) {
+	var w Writer
+	for row := range strings.Lines(string(body)) {
+		if _, err := fmt.Sscanf(row, "o=- %d %d IN ", &w.ID, &w.version); err == nil {
+			w.last = bytes.Clone(body)
+			return w, nil
+		}
+	}
+	return w, fmt.Errorf("%w: not one of ours", ErrBad)
+}
+
 // Write gives d as a body. The same content gives the same bytes.
 func (w *Writer) Write(d *Description) ([]byte, error) {
 	body, err := marshal(w.ID, w.version, d)
@@ -86,6 +98,9 @@ func audio(line Line, d *Description) *pion.MediaDescription {
 		if c.Fmtp != "" {
 			m.WithValueAttribute("fmtp", number+" "+c.Fmtp)
 		}
+	}
+	for _, c := range d.Crypto {
+		m.WithValueAttribute("crypto", c.attribute())
 	}
 	if d.Ptime > 0 {
 		m.WithValueAttribute("ptime", strconv.Itoa(d.Ptime))

@@ -1,0 +1,184 @@
+package rtp
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"fmt"
+	"slices"
+
+	"reveille/rtp/sdp"
+)
+
+// Security is what a side's media may be: plain, encrypted where it can, or encrypted only.
+type Security = sdp.Security
+
+// The three, as the configuration has them: off, optional, required.
+const (
+	SRTPOff      = sdp.Off
+	SRTPOptional = sdp.Optional
+	SRTPRequired = sdp.Required
+)
+
+// ParseSecurity reads "off", "optional" or "required"; "" is off.
+func ParseSecurity(text string) (Security, error) { return sdp.ParseSecurity(text) }
+
+// Secret tells whether nobody else can read a side's signalling (TLS, WSS). Only then are keys sent or taken (RFC 4568
+// §7). It is for each step of offer/answer, as the way may change; before the first, signalling counts as open.
+func (s *Session) Secret(side Side, secret bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.exchanges[side].secret = secret
+}
+
+// Encrypted is the crypto suite of a side's media; "" for plain RTP.
+func (s *Session) Encrypted(side Side) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.path.ends[side].crypt; c != nil {
+		return string(c.theirs.Suite)
+	}
+	return ""
+}
+
+// OfferEncrypted is Offer for a device that has refused one with RTP/AVP: with RTP/SAVP, as some phones insist.
+func (s *Session) OfferEncrypted(side Side) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := &s.exchanges[side]; !e.secret || e.security == SRTPOff {
+		return nil, fmt.Errorf("%w: SRTP cannot be offered to the %v", ErrNotAcceptable, side)
+	}
+	return s.offerLocked(side, SRTPRequired)
+}
+
+// mode is what the next step may agree to.
+func (e *exchange) mode(side Side) (Security, error) {
+	switch {
+	case e.secret:
+		return e.security, nil
+	case e.security == SRTPRequired:
+		return SRTPOff, fmt.Errorf("%w: SRTP is required, and the %v's signalling is not by TLS or WSS, where keys may go",
+			ErrNotAcceptable, side)
+	}
+	return SRTPOff, nil
+}
+
+// modeOf is mode for who does not hold the lock.
+func (s *Session) modeOf(side Side) (Security, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.exchanges[side].mode(side)
+}
+
+// expected is what an answer to an offer of ours may be.
+func expected(ours *sdp.Description) Security {
+	switch {
+	case ours == nil || ours.Crypto == nil:
+		return SRTPOff
+	case ours.Lines[ours.Audio].Proto == "RTP/AVP":
+		return SRTPOptional
+	}
+	return SRTPRequired
+}
+
+// expectedOf is expected for who does not hold the lock.
+func (s *Session) expectedOf(side Side, offer func(*exchange) *sdp.Description) Security {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return expected(offer(&s.exchanges[side]))
+}
+
+// checkKey checks the key in an answer: one of ours by tag and suite, or none where that was allowed (RFC 4568 §5.1.3).
+func checkKey(side Side, answer, offer *sdp.Description) error {
+	if len(answer.Crypto) == 0 || len(answer.Crypto) == 1 && pairs(answer.Crypto[0], offer.Crypto) {
+		return nil
+	}
+	return fmt.Errorf("%w: the %v answered with an a=crypto that is none of our offer", ErrNotAcceptable, side)
+}
+
+func pairs(c sdp.Crypto, list []sdp.Crypto) bool {
+	return slices.ContainsFunc(list, func(o sdp.Crypto) bool { return o.Tag == c.Tag && o.Suite == c.Suite })
+}
+
+// inUse are the two keys that the descriptions of a finished exchange agree to.
+func (e *exchange) inUse() (theirs, ours sdp.Crypto, ok bool) {
+	if e.remote == nil || e.ours == nil {
+		return theirs, ours, false
+	}
+	for _, theirs = range e.remote.Crypto {
+		for _, ours = range e.ours.Crypto {
+			if theirs.Tag == ours.Tag && theirs.Suite == ours.Suite {
+				return theirs, ours, true
+			}
+		}
+	}
+	return sdp.Crypto{}, sdp.Crypto{}, false
+}
+
+// respond answers a peer's keys: the first suite that we know, with the peer's tag and a key of our own (RFC 4568
+// §5.1.2). It is a new one, unless the peer goes on with its own: a refresh is no reason to cut the sound.
+func (e *exchange) respond(offer []sdp.Crypto) []sdp.Crypto {
+	if len(offer) == 0 {
+		return nil
+	}
+	c := offer[0]
+	if theirs, ours, ok := e.inUse(); ok && same(theirs, c) {
+		return []sdp.Crypto{ours}
+	}
+	return []sdp.Crypto{{Tag: c.Tag, Suite: c.Suite, Key: newKey(c.Suite)}}
+}
+
+func same(a, b sdp.Crypto) bool {
+	return a.Tag == b.Tag && a.Suite == b.Suite && subtle.ConstantTimeCompare(a.Key, b.Key) == 1
+}
+
+// newKey is a random master key and salt.
+func newKey(suite sdp.Suite) sdp.Key {
+	n, salt := suite.Lengths()
+	key := make(sdp.Key, n+salt)
+	_, _ = rand.Read(key) // it never fails
+	return key
+}
+
+// encrypt puts fresh keys of all suites into an offer of ours. As long as plain RTP would do it stays RTP/AVP: who does
+// not know a=crypto passes over it, who does answers with a key (RFC 8643). RTP/SAVP leaves no choice.
+func encrypt(d *sdp.Description, security Security) {
+	d.Crypto = nil
+	if security == SRTPOff {
+		profile(d, "RTP/AVP")
+		return
+	}
+	for i, suite := range sdp.Offered() {
+		d.Crypto = append(d.Crypto, sdp.Crypto{Tag: uint32(i + 1), Suite: suite, Key: newKey(suite)})
+	}
+	if security == SRTPRequired {
+		profile(d, "RTP/SAVP")
+	}
+}
+
+// profile sets that of the audio line.
+func profile(d *sdp.Description, proto string) {
+	d.Lines = slices.Clone(d.Lines)
+	d.Lines[d.Audio].Proto = proto
+}
+
+// again is a description of ours, to be offered once more with changes: with the keys that it has, if they may go by
+// the way that the signalling takes now.
+func (e *exchange) again(side Side) (sdp.Description, error) {
+	d := *e.ours
+	security, err := e.mode(side)
+	if err == nil && security == SRTPOff && d.Crypto != nil {
+		encrypt(&d, SRTPOff)
+	}
+	return d, err
+}
+
+// anew is such a description with fresh keys, for a peer that asks for an offer: it may be another than before.
+func (e *exchange) anew(side Side) (sdp.Description, error) {
+	d, err := e.again(side)
+	if d.Crypto != nil {
+		encrypt(&d, expected(&d))
+	} else if e.secret {
+		encrypt(&d, e.security)
+	}
+	return d, err
+}
