@@ -81,20 +81,34 @@ func (d *digestServer) authenticate(req *sipgo.Request, source netip.Addr) (user
 // carry others for proxies it passed.
 func credentialsFor(req *sipgo.Request, realm string) (map[string]string, bool) {
 	for _, h := range req.GetHeaders("Authorization") {
-		values, err := parseAuth(h.Value())
-		if err != nil {
-			continue
+		if creds, found := credentialsIn(h.Value(), realm); found {
+			return creds, true
 		}
-		for _, v := range values {
-			if v.isDigest() && v.params["realm"] == realm {
-				return v.params, true
-			}
+	}
+	return nil, false
+}
+
+// credentialsIn reads one Authorization header.
+func credentialsIn(header, realm string) (map[string]string, bool) {
+	values, err := parseAuth(header)
+	if err != nil {
+		return nil, false
+	}
+	for _, v := range values {
+		if v.isDigest() && v.params["realm"] == realm {
+			return v.params, true
 		}
 	}
 	return nil, false
 }
 
 func (d *digestServer) verify(req *sipgo.Request, creds map[string]string, realm string, source netip.Addr) *denied {
+	return d.check(creds, realm, string(req.Method), source, func(uri string) bool { return d.sameResource(req, uri) })
+}
+
+// check holds credentials against the method of their request, of SIP or HTTP;
+// same tells whether a digest uri is the request's.
+func (d *digestServer) check(creds map[string]string, realm, method string, source netip.Addr, same func(uri string) bool) *denied {
 	algorithm := canonicalAlgorithm(creds["algorithm"])
 	if !slices.Contains(d.algorithms, algorithm) {
 		return &denied{status: 401, reason: "auth_algorithm"}
@@ -103,7 +117,7 @@ func (d *digestServer) verify(req *sipgo.Request, creds map[string]string, realm
 	if !ok || creds["qop"] != "auth" || creds["cnonce"] == "" || creds["nonce"] == "" || creds["username"] == "" {
 		return &denied{status: 401, reason: "auth_incomplete"}
 	}
-	if !d.sameResource(req, creds["uri"]) {
+	if !same(creds["uri"]) {
 		return &denied{status: 400, reason: "auth_uri"}
 	}
 	// The nonce comes first: a password that is tried on one that was never
@@ -111,7 +125,7 @@ func (d *digestServer) verify(req *sipgo.Request, creds map[string]string, realm
 	if !d.nonces.fresh(creds["nonce"], source) {
 		return &denied{status: 401, stale: true, reason: "auth_stale"}
 	}
-	if !d.knows(req, creds, realm, algorithm) {
+	if !d.knows(method, creds, realm, algorithm) {
 		return &denied{status: 401, reason: "auth_failed"}
 	}
 	if !d.nonces.spend(creds["nonce"], nc, source) {
@@ -122,13 +136,13 @@ func (d *digestServer) verify(req *sipgo.Request, creds map[string]string, realm
 
 // knows checks the response. An unknown extension takes the same steps as one
 // that has a password, with a hash that nobody knows.
-func (d *digestServer) knows(req *sipgo.Request, creds map[string]string, realm, algorithm string) bool {
+func (d *digestServer) knows(method string, creds map[string]string, realm, algorithm string) bool {
 	ha1, exists := d.accounts.HA1(creds["username"], realm, algorithm)
 	if !exists {
 		ha1 = d.nobody
 	}
 	want, _ := digestInput{
-		algorithm: algorithm, method: string(req.Method), uri: creds["uri"],
+		algorithm: algorithm, method: method, uri: creds["uri"],
 		nonce: creds["nonce"], nc: creds["nc"], cnonce: creds["cnonce"], qop: "auth",
 	}.response(strings.ToLower(ha1))
 	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(creds["response"])))
@@ -149,12 +163,19 @@ func (d *digestServer) sameResource(req *sipgo.Request, uri string) bool {
 
 // challenge adds a WWW-Authenticate header for each algorithm, best first.
 func (d *digestServer) challenge(res *sipgo.Response, req *sipgo.Request, source netip.Addr, stale bool) {
-	realm, nonce := d.realm(req), d.nonces.mint(source)
+	for _, v := range d.challenges(d.realm(req), source, stale) {
+		res.AppendHeader(sipgo.NewHeader("WWW-Authenticate", v))
+	}
+}
+
+func (d *digestServer) challenges(realm string, source netip.Addr, stale bool) (out []string) {
+	nonce := d.nonces.mint(source)
 	for _, algorithm := range d.algorithms {
 		v := "Digest realm=" + Quote(realm) + `, nonce="` + nonce + `", algorithm=` + algorithm + `, qop="auth"`
 		if stale {
 			v += ", stale=true"
 		}
-		res.AppendHeader(sipgo.NewHeader("WWW-Authenticate", v))
+		out = append(out, v)
 	}
+	return out
 }

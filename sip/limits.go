@@ -134,6 +134,12 @@ func (r *registrar) guess(x *registration) *registerRefusal {
 	if creds["username"] == "" || !r.o.Guard.exhausted(x.f, creds["username"]) {
 		return nil
 	}
+	r.stall()
+	return refuseRegister(403, "Too Many Failed Logins")
+}
+
+// stall is the time that is taken over a login that was tried too often.
+func (r *registrar) stall() {
 	r.o.Rejected(rejectedLogins)
 	select {
 	case r.patience <- struct{}{}:
@@ -141,5 +147,4 @@ func (r *registrar) guess(x *registration) *registerRefusal {
 		<-r.patience
 	default:
 	}
-	return refuseRegister(403, "Too Many Failed Logins")
 }

@@ -12,6 +12,8 @@ type metrics struct {
 	rejected *prometheus.CounterVec
 	trunkUp  *prometheus.GaugeVec
 
+	provisioned *prometheus.CounterVec
+
 	upstreams *upstreamCollector
 }
 
@@ -24,9 +26,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "reveille_rejected_total", Help: "Messages and calls turned away, by reason."}, []string{"reason"}),
 		trunkUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "reveille_trunk_up", Help: "1 while a trunk is registered or answers OPTIONS."}, []string{"trunk"}),
+		provisioned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reveille_provisioned_total", Help: "Push targets set and removed by the HTTP API, by outcome: made, changed, removed, refused or failed."}, []string{"outcome"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.rejected, m.trunkUp, m.upstreams)
+		reg.MustRegister(m.requests, m.rejected, m.trunkUp, m.upstreams, m.provisioned)
 	}
 	return m
 }

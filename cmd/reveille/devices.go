@@ -14,7 +14,7 @@ import (
 func devicesCommand() *command {
 	return &command{
 		name: "devices", args: "[EXTENSION]", summary: "the devices of a running bridge: registered, asleep, or unreachable",
-		help: `Lists the devices that have registered, of all extensions or of one. A device is
+		help: `Lists the devices that have registered or were provisioned, of all extensions or of one. A device is
   registered   it has a live binding: a call goes there at once
   asleep       it has a push target: a call wakes it
   unreachable  it has neither: open the app once` + "\n" + askingHelp,
@@ -39,7 +39,7 @@ func devicesCommand() *command {
 
 func showDevices(w io.Writer, l admin.DeviceList, now time.Time) {
 	if len(l.Devices) == 0 {
-		fmt.Fprintln(w, "no devices: nothing has registered yet")
+		fmt.Fprintln(w, "no devices: nothing has registered yet, nor was provisioned")
 		return
 	}
 	rows := [][]string{{"EXTENSION", "DEVICE", "STATE", "PUSH", "SEEN", "ADDRESS", "EXPIRES", "APP"}}

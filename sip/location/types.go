@@ -74,7 +74,7 @@ type Device struct {
 	Target     Target
 	UserAgent  string
 	Registered time.Time // when Target was set
-	Seen       time.Time // last REGISTER
+	Seen       time.Time // last REGISTER or Provision
 }
 
 // DeviceKey names a device among those of all AORs.

@@ -5,7 +5,8 @@
 // Who may ask: everyone who has the bearer token (RFC 6750); without a token
 // the listener must be on loopback, and then only requests to a loopback name
 // or an IP address count, so that no web page can reach us by rebinding its
-// own name (DNS rebinding). /healthz and /readyz are open to all.
+// own name (DNS rebinding). /healthz and /readyz are open to all. An app may
+// provision its own devices with its SIP credentials (HTTP Digest, RFC 7616).
 package admin
 
 import (
@@ -58,14 +59,15 @@ type Options struct {
 	Started  time.Time
 	Push     []string // names of the push providers
 
-	Calls      Calls
-	Devices    Devices
-	Trunks     func() []sip.TrunkState
-	Extensions func() []bridge.Extension
-	Upstreams  func() map[string]sip.UpstreamState // by extension; nil: none
-	Phase      func() Phase
-	Listening  func() []string // SIP addresses
-	Banned     func() int      // addresses that are banned; nil: not known
+	Calls       Calls
+	Devices     Devices
+	Provisioner Provisioner
+	Trunks      func() []sip.TrunkState
+	Extensions  func() []bridge.Extension
+	Upstreams   func() map[string]sip.UpstreamState // by extension; nil: none
+	Phase       func() Phase
+	Listening   func() []string // SIP addresses
+	Banned      func() int      // addresses that are banned; nil: not known
 }
 
 // ErrNoToken: the API would be open to the network.
@@ -130,25 +132,36 @@ func NewHandler(o Options) (http.Handler, error) {
 // route is one operation of the API.
 type route struct {
 	method, path string
-	open         bool // needs no token
+	who          who
 	serve        http.HandlerFunc
 }
+
+// who may use a route.
+type who int
+
+const (
+	operator  who = iota // has the token
+	anyone               // needs none
+	extension            // the operator, and the app of the extension in the path: the handler asks
+)
 
 // routes are all operations; openapi.yaml has the same.
 func (s *server) routes() []route {
 	return []route{
-		{"GET", "/healthz", true, s.healthz},
-		{"GET", "/readyz", true, s.readyz},
-		{"GET", "/metrics", false, s.metrics()},
-		{"GET", "/api/v1/openapi.yaml", false, s.openapi},
-		{"GET", "/api/v1/status", false, s.status},
-		{"GET", "/api/v1/calls", false, s.calls},
-		{"GET", "/api/v1/calls/{uuid}", false, s.call},
-		{"DELETE", "/api/v1/calls/{uuid}", false, s.hangup},
-		{"GET", "/api/v1/trunks", false, s.trunks},
-		{"GET", "/api/v1/extensions", false, s.extensions},
-		{"POST", "/api/v1/extensions/{name}/push-test", false, s.pushTest},
-		{"GET", "/api/v1/devices", false, s.devices},
+		{"GET", "/healthz", anyone, s.healthz},
+		{"GET", "/readyz", anyone, s.readyz},
+		{"GET", "/metrics", operator, s.metrics()},
+		{"GET", "/api/v1/openapi.yaml", operator, s.openapi},
+		{"GET", "/api/v1/status", operator, s.status},
+		{"GET", "/api/v1/calls", operator, s.calls},
+		{"GET", "/api/v1/calls/{uuid}", operator, s.call},
+		{"DELETE", "/api/v1/calls/{uuid}", operator, s.hangup},
+		{"GET", "/api/v1/trunks", operator, s.trunks},
+		{"GET", "/api/v1/extensions", operator, s.extensions},
+		{"POST", "/api/v1/extensions/{name}/push-test", operator, s.pushTest},
+		{"GET", "/api/v1/devices", operator, s.devices},
+		{"PUT", "/api/v1/extensions/{name}/devices/{id}", extension, s.provision},
+		{"DELETE", "/api/v1/extensions/{name}/devices/{id}", extension, s.unprovision},
 	}
 }
 

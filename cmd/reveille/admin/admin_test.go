@@ -102,17 +102,18 @@ type api struct {
 	t     *testing.T
 	url   string
 	calls *someCalls
+	loc   *location.Service
 	phase Phase
 }
 
 // serve runs the API on real loopback.
 func serve(t *testing.T, change func(*Options)) *api {
-	a := &api{t: t, calls: &someCalls{records: records()}, phase: Running}
+	a := &api{t: t, calls: &someCalls{records: records()}, phase: Running, loc: home(t)}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "reveille_test_total"}))
 	o := Options{
 		Loopback: true, Gatherer: registry, Version: "v1", Node: "node-a", Started: noon(), Push: []string{"apns"},
-		Calls: a.calls, Devices: home(t), Phase: func() Phase { return a.phase },
+		Calls: a.calls, Devices: a.loc, Phase: func() Phase { return a.phase },
 		Listening: func() []string { return []string{"udp://192.0.2.1:5060"} },
 		Trunks: func() []sip.TrunkState {
 			return []sip.TrunkState{
@@ -129,6 +130,7 @@ func serve(t *testing.T, change func(*Options)) *api {
 				{Name: "1002", HA1: map[string]string{"MD5": "hidden-hash"}}}
 		},
 	}
+	o.Provisioner = registrarOf(t, a.loc, o.Extensions())
 	if change != nil {
 		change(&o)
 	}
@@ -358,7 +360,7 @@ func TestOnlyWithTheToken(t *testing.T) {
 	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic " + token, "Bearer " + token + "x", token} {
 		for _, r := range (&server{}).routes() {
 			res, body := a.do(r.method, r.path, "Authorization", header)
-			if r.open {
+			if r.who == anyone {
 				if res.StatusCode != 200 {
 					t.Errorf("%s is open and gives %d", r.path, res.StatusCode)
 				}

@@ -17,6 +17,8 @@ type resource struct {
 	methods map[string]route
 }
 
+const bearerChallenge = `Bearer realm="reveille"`
+
 // ServeHTTP checks method and token, then serves.
 func (res *resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	method := r.Method
@@ -30,8 +32,8 @@ func (res *resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		res.server.problem(w, http.StatusMethodNotAllowed, "this path takes "+allow)
 		return
 	}
-	if !op.open && !res.server.authorised(r) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="reveille"`)
+	if op.who == operator && !res.server.authorised(r) {
+		w.Header().Set("WWW-Authenticate", bearerChallenge)
 		res.server.problem(w, http.StatusUnauthorized, "send the token of http.token_file as: Authorization: Bearer TOKEN")
 		return
 	}

@@ -151,7 +151,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	a := serve(t, nil)
 	fill := strings.NewReplacer("{uuid}", "22222222-0000-4000-8000-000000000002", "{name}", "1001")
 	for _, r := range (&server{}).routes() {
-		if r.method == "DELETE" || r.path == "/metrics" || strings.HasSuffix(r.path, ".yaml") {
+		if r.method == "DELETE" || r.method == "PUT" || r.path == "/metrics" || strings.HasSuffix(r.path, ".yaml") {
 			continue
 		}
 		_, body := a.do(r.method, fill.Replace(r.path))

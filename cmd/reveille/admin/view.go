@@ -88,7 +88,7 @@ type Device struct {
 	Extension string    `json:"extension"`
 	Instance  string    `json:"instance,omitempty"`
 	UserAgent string    `json:"user_agent,omitempty"`
-	Seen      time.Time `json:"seen"` // last REGISTER
+	Seen      time.Time `json:"seen"` // last REGISTER or PUT
 	Push      *Target   `json:"push,omitempty"`
 	Bindings  []Binding `json:"bindings"`
 }
