@@ -66,6 +66,10 @@ func (r *registrar) contact(x *registration, c *sipgo.ContactHeader) (location.C
 		return location.Contact{}, refuseRegister(400, "Contact Is Not a Plain SIP URI")
 	}
 	out := location.Contact{URI: uri.String(), Key: contactKey(uri), Q: qvalue(c.Params)}
+	if again, err := parseURI(out.URI); err != nil || contactKey(&again) != out.Key {
+		// Written by us it means something else: nobody could be called there.
+		return out, refuseRegister(400, "Contact Is Not a Plain SIP URI")
+	}
 	if len(out.URI) > maxURI {
 		return out, refuseRegister(400, "Contact Too Long")
 	}
