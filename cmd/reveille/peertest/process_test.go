@@ -26,8 +26,12 @@ var (
 	pbxIP     = loopback(4)
 )
 
-// loopback returns an address that no other run of the tests has at the same time.
+// loopback returns an address that no other run of the tests has at the same time. A run with a network of its own has
+// addresses there that can be reached from other namespaces.
 func loopback(host int) string {
+	if os.Getenv(ownNetwork) != "" {
+		return fmt.Sprintf("10.0.0.%d", host)
+	}
 	pid := os.Getpid()
 	return fmt.Sprintf("127.%d.%d.%d", 1+pid/256%254, pid%256, host)
 }
@@ -41,13 +45,14 @@ var packages = map[string]string{
 	"sipp":     "sip-tester",
 	"baresip":  "baresip-core",
 	"kamailio": "kamailio",
+	"ip":       "iproute2",
 }
 
 // program returns the path of a peer's program. A peer that is missing is a failure and not a skip: a test that is
 // not run proves nothing, and would not be missed.
 func program(t testing.TB, name string) string {
 	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/"} { // kamailio is not on everybody's PATH
+	for _, dir := range []string{"", "/usr/sbin/"} { // kamailio and ip are not on everybody's PATH
 		if path, err := exec.LookPath(dir + name); err == nil {
 			return path
 		}
@@ -72,10 +77,17 @@ type process struct {
 // if the test failed.
 func start(t testing.TB, name, dir, path string, args ...string) *process {
 	t.Helper()
+	return startWith(t, name, dir, func(*exec.Cmd) {}, path, args...)
+}
+
+// startWith is start of a program that needs more than arguments: set gives it that.
+func startWith(t testing.TB, name, dir string, set func(*exec.Cmd), path string, args ...string) *process {
+	t.Helper()
 	p := &process{name: name, done: make(chan struct{}), more: make(chan struct{})}
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Dir = dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	set(p.cmd)
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
