@@ -63,6 +63,8 @@ type bridge struct {
 	Registrar     string        // host:port of a PBX that it registers to, or its domain, or ""
 	Resolver      string        // host:port of the DNS server for that domain, or ""
 	TrunkPassword string        // for that
+	AnyTransport  bool          // as the DNS says; otherwise UDP
+	Options       time.Duration // how often it is asked whether it is there, or 0
 	Upstream      string        // user name of the extension's own account there, with that password; "": the trunk's
 	EdgeProxy     string        // IP address of a proxy whose Path it takes, or ""
 	WakeTimeout   time.Duration // default patience

@@ -5,29 +5,31 @@ import (
 	"net"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
-// nameServer serves SRV records for pbx.test that name these PBXs, the first one preferred.
-func nameServer(t testing.TB, pbxs ...*pbx) string {
+func srv(name string, priority int, addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return fmt.Sprintf("%s 60 IN SRV %d 0 %s host.pbx.test.", name, priority, port)
+}
+
+// answerDNS serves these records, and nothing else.
+func answerDNS(t testing.TB, records ...string) string {
 	t.Helper()
+	var all []dns.RR
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		must(t, err)
+		all = append(all, rr)
+	}
 	conn, err := net.ListenPacket("udp", hostPort(pbxIP, 0))
 	must(t, err)
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
 		res := new(dns.Msg).SetReply(m)
-		switch q := m.Question[0]; {
-		case q.Qtype == dns.TypeSRV && q.Name == "_sip._udp.pbx.test.":
-			for i, k := range pbxs {
-				_, port, _ := net.SplitHostPort(k.addr)
-				rr, err := dns.NewRR(fmt.Sprintf("%s 60 IN SRV %d 0 %s host.pbx.test.", q.Name, i, port))
-				if err == nil {
-					res.Answer = append(res.Answer, rr)
-				}
-			}
-		case q.Qtype == dns.TypeA && q.Name == "host.pbx.test.":
-			rr, err := dns.NewRR(q.Name + " 60 IN A " + pbxIP)
-			if err == nil {
+		for _, rr := range all {
+			if h := rr.Header(); h.Rrtype == m.Question[0].Qtype && h.Name == m.Question[0].Name {
 				res.Answer = append(res.Answer, rr)
 			}
 		}
@@ -44,7 +46,9 @@ func TestPeersFailoverBetweenTwoKamailios(t *testing.T) {
 	t.Parallel()
 	first := (&pbx{User: "+4930123456", Password: "wake-me-up"}).start(t)
 	second := (&pbx{User: "+4930123456", Password: "wake-me-up"}).start(t)
-	b := (&bridge{Registrar: "pbx.test", Resolver: nameServer(t, first, second), TrunkPassword: first.Password}).start(t)
+	names := answerDNS(t, srv("_sip._udp.pbx.test.", 0, first.addr), srv("_sip._udp.pbx.test.", 1, second.addr),
+		`host.pbx.test. 60 IN A `+pbxIP)
+	b := (&bridge{Registrar: "pbx.test", Resolver: names, TrunkPassword: first.Password, Options: 5 * time.Second}).start(t)
 	first.registered(t)
 	if n := second.process.count("PBX registered"); n != 0 {
 		t.Errorf("registered at the second as well, %d times", n)

@@ -26,7 +26,9 @@ type pbx struct {
 func (k *pbx) start(t testing.TB) *pbx {
 	t.Helper()
 	path, dir := program(t, "kamailio"), t.TempDir()
-	k.addr = hostPort(pbxIP, freePort(t, pbxIP, 1))
+	if k.addr == "" {
+		k.addr = hostPort(pbxIP, freePort(t, pbxIP, 1))
+	}
 	found, _ := filepath.Glob("/usr/lib/*/kamailio/modules")
 	if len(found) == 0 {
 		t.Fatal("Kamailio's modules are not installed; mend it with: apt-get install --no-install-recommends kamailio")
