@@ -12,6 +12,11 @@ import (
 // nil: all is well.
 func (c *Call) openAudio() *Ending {
 	offer := c.in.Offer()
+	if c.srtp() == rtp.SRTPRequired { // whether that can be is known now
+		if err := c.openSession(); err != nil {
+			return c.mediaEnding(err)
+		}
+	}
 	if offer == nil || !*c.in.Trunk().Config().EarlyMedia {
 		return nil
 	}
@@ -30,15 +35,16 @@ func (c *Call) openSession() error {
 	if c.session != nil {
 		return nil
 	}
-	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress()})
+	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress(), TrunkSRTP: c.srtp()})
 	if err != nil {
 		return err
 	}
 	c.session = s
+	s.Secret(rtp.Trunk, c.in.Secret())
 	if offer := c.in.Offer(); offer != nil {
 		return s.SetOffer(rtp.Trunk, offer)
 	}
-	return nil
+	return s.MayOffer(rtp.Trunk)
 }
 
 func (c *Call) mediaEnding(err error) *Ending {

@@ -54,6 +54,7 @@ type setup struct {
 	state     string       // directory of the database; "": in memory
 	log       slog.Handler // nil: the test's output
 	tcpTrunk  bool
+	trunkTLS  *tls.Config // of a trunk that calls by TLS; nil: it does not
 	dual      bool        // the bridge is on IPv6 too
 	trunkHost string      // where the trunk calls from; "": trunkIP
 	tls       *tls.Config // of further listeners; nil: none
@@ -277,6 +278,9 @@ func (w *world) startTrunk() {
 	if w.tcpTrunk {
 		o.Transport = "tcp"
 	}
+	if w.trunkTLS != nil {
+		o.Transport, o.TLS, o.Bridge = "tls", w.trunkTLS, bridgeTLS
+	}
 	var err error
 	w.trunk, err = siptest.NewTrunk(context.Background(), o)
 	w.must(err)
@@ -317,7 +321,7 @@ func (w *world) onePushPerDevice() {
 // invite begins the call that is drawn.
 func (w *world) invite(inv siptest.Invitation) *siptest.Call {
 	w.t.Helper()
-	if w.tcpTrunk { // a connection that says nothing for 10 s is closed
+	if w.tcpTrunk || w.trunkTLS != nil { // a connection that says nothing for 10 s is closed
 		w.trunk.Close()
 		w.startTrunk()
 	}

@@ -239,7 +239,7 @@ func (c *Call) stopped() state {
 func (c *Call) connecting(ctx context.Context) state {
 	won := c.winner
 	c.rec.step("200", won.ID, "")
-	if err := c.session.SetAnswer(rtp.Device, won.answer); err != nil {
+	if err := c.deviceAnswered(won); err != nil {
 		c.mediaEnding(err)
 		return c.discard(won)
 	}

@@ -38,6 +38,7 @@ type device struct {
 	recalled time.Time         // when it was pushed for that
 	finished bool              // it refused, or is out of the call for another reason
 	answer   []byte            // SDP of its 200
+	offering int               // which kind of media: offerOptional and so on
 }
 
 // event is what pushes and device legs tell the call.
@@ -222,6 +223,13 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 	c.rec.step(fmt.Sprint(p.Code, " from device"), d.ID, p.Phrase)
 	if p.Local {
 		return c.flowLost(ctx, d, p)
+	}
+	if p.Code == 488 {
+		if again, err := c.offerAgain(ctx, d); err != nil {
+			return c.over(c.mediaEnding(err))
+		} else if again {
+			return state{}
+		}
 	}
 	d.heard, d.finished, d.out = true, true, nil
 	switch {

@@ -186,7 +186,7 @@ func (c *Call) requestedMeanwhile(side rtp.Side, r *sip.Request) {
 // that asked for the transfer hears of it and then gets its BYE.
 func (c *Call) transferred(ctx context.Context, d *device) state {
 	c.rec.step("200", d.ID, "")
-	if err := c.session.SetAnswer(rtp.Device, d.answer); err != nil {
+	if err := c.deviceAnswered(d); err != nil {
 		c.mediaEnding(err)
 		c.winner = nil
 		d.out.Cancel(sip.Reason{Protocol: "SIP", Cause: EndNoCodec.Code, Text: sip.Phrase(EndNoCodec.Code)})

@@ -160,6 +160,7 @@ func (b *Bridge) tell(binding location.Binding, t location.Tombstone) {
 		return
 	}
 	defer session.Close()
+	session.Secret(rtp.Device, secret(binding))
 	offer, err := session.Offer(rtp.Device)
 	if err != nil {
 		log.Error("a late device cannot be told that its call is over", "err", err)

@@ -36,6 +36,7 @@ const carryTime = 10 * time.Second
 type leg interface {
 	Changes() <-chan *sip.Change
 	Propose(context.Context, sip.Proposal) ([]byte, error)
+	Secret() bool
 }
 
 func (c *Call) leg(side rtp.Side) leg {
@@ -80,7 +81,9 @@ func (c *Call) changed(ctx context.Context, side rtp.Side, ch *sip.Change) {
 			c.log().Info("the answer to a refresh cannot be used", "leg", side.String(), "err", err)
 		}
 		return
-	case ch.SDP == nil:
+	}
+	c.session.Secret(side, ch.Secret())
+	if ch.SDP == nil {
 		c.offerless(ctx, side, ch)
 		return
 	}
@@ -149,7 +152,11 @@ func (c *Call) carry(ctx context.Context, k *carry) {
 		go c.watchWithdrawn(asked, k.change, cancel)
 	}
 	go func() {
-		answer, err := other.Propose(asked, sip.Proposal{SDP: k.proposal.Offer, Update: update})
+		offer := func() ([]byte, error) {
+			c.session.Secret(k.from.Other(), other.Secret())
+			return k.proposal.Offer()
+		}
+		answer, err := other.Propose(asked, sip.Proposal{SDP: offer, Update: update})
 		m.later(ctx, func() { c.carried(ctx, k, answer, err) })
 	}()
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"reveille/rtp"
 	"reveille/sip"
 	"reveille/sip/location"
 )
@@ -76,10 +75,9 @@ func (c *Call) ring(ctx context.Context, d *device, b location.Binding) error {
 	if err := c.openSession(); err != nil {
 		return err
 	}
-	c.session.ReachedAt(rtp.Device, c.bridge.dial.LocalAddress(b.FlowID))
-	offer, err := c.session.Offer(rtp.Device)
+	offer, err := c.offerFor(d, b)
 	if err != nil {
-		return err
+		return c.unfit(d, err)
 	}
 	c.leaveFlow(d)
 	d.tried = append(d.tried, b.FlowID)

@@ -14,6 +14,7 @@ import (
 // replaced puts a new leg in the place of the one that talks. The trunk hears
 // of it only if the new one is not held where the old one was, or the reverse.
 func (c *Call) replaced(ctx context.Context, r *sip.Request) {
+	c.session.Secret(rtp.Device, r.Replacement.Secret())
 	sdp, err := c.session.Reoffer(rtp.Device, r.Replacement.SDP)
 	if err != nil {
 		c.refuseReplacement(r, err)
@@ -78,7 +79,8 @@ func (c *Call) answeredBy(e *event) state {
 		r.Answer(488, "") // nothing that could be answered, or a leg that was given up
 		return state{}
 	}
-	err := c.session.SetAnswer(rtp.Device, r.Replacement.SDP)
+	c.session.Secret(rtp.Device, r.Replacement.Secret())
+	err := c.session.StandIn(rtp.Device, r.Replacement.SDP)
 	var sdp []byte
 	if err == nil {
 		sdp, err = c.session.Reoffer(rtp.Device, r.Replacement.SDP)

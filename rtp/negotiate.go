@@ -225,6 +225,10 @@ func (s *Session) SetAnswer(side Side, body []byte) error {
 	if err != nil {
 		return err
 	}
+	return s.setAnswer(side, d)
+}
+
+func (s *Session) setAnswer(side Side, d *sdp.Description) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &s.exchanges[side]

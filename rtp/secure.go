@@ -69,6 +69,23 @@ func (s *Session) modeOf(side Side) (Security, error) {
 	return s.exchanges[side].mode(side)
 }
 
+// MayOffer fails where SRTP is required of a side and no keys may go to it.
+func (s *Session) MayOffer(side Side) error {
+	_, err := s.modeOf(side)
+	return err
+}
+
+// StandIn is SetAnswer with an offer in place of the answer: of a device that takes over from one that was offered the
+// call. What it offers is for Reoffer to answer, keys above all.
+func (s *Session) StandIn(side Side, body []byte) error {
+	d, err := s.parseOffer(side, body)
+	if err != nil {
+		return err
+	}
+	d.Crypto = nil
+	return s.setAnswer(side, d)
+}
+
 // expected is what an answer to an offer of ours may be.
 func expected(ours *sdp.Description) Security {
 	switch {

@@ -40,6 +40,7 @@ type TrunkConfig struct {
 	RootCA            string `yaml:"root_ca"` // PEM file of further trust anchors for tls
 
 	EarlyMedia *bool    `yaml:"early_media"` // nil: true
+	SRTP       string   `yaml:"srtp"`        // off (or ""), optional or required; by TLS only
 	MaxCalls   int      `yaml:"max_calls"`   // 0: no limit
 	CallerID   []string `yaml:"caller_id"`   // in order of preference
 	Verstat    bool     `yaml:"verstat"`     // believe the trunk's verification of the caller's number (RFC 8224)
@@ -81,6 +82,9 @@ func (t TrunkConfig) Validate(report func(path, problem string)) {
 	t.validateClientCertificate(report)
 	if t.MaxCalls < 0 {
 		report("max_calls", fmt.Sprintf("%d is negative: use 0 for no limit", t.MaxCalls))
+	}
+	if !slices.Contains([]string{"", "off", "optional", "required"}, t.SRTP) {
+		report("srtp", fmt.Sprintf("%q is no way to encrypt: use off, optional or required", t.SRTP))
 	}
 	t.validateCallerID(report)
 	if _, _, err := ParseFallback(t.Fallback); err != nil {

@@ -58,6 +58,9 @@ func (s *Server) Dial(b location.Binding, inv Invitation) (*Outbound, error) {
 	if f == nil || f.isDead() {
 		return nil, errFlowClosed
 	}
+	if !f.mayCarry(inv.SDP) {
+		return nil, errKeysShow
+	}
 	o := &Outbound{binding: b, progress: make(chan Progress, progressRoom)}
 	if err := o.init(s, f, inv); err != nil {
 		return nil, err

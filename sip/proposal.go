@@ -67,6 +67,9 @@ func (x *proposal) send(login bool) error {
 	if err != nil {
 		return err
 	}
+	if !f.mayCarry(x.req.Body()) {
+		return errKeysShow
+	}
 	if login {
 		if err := l.credentials().authorize(x.req); err != nil {
 			return err

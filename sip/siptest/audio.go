@@ -32,6 +32,8 @@ type Audio struct {
 	sent     int
 	received []RTP
 	strange  int // datagrams that are no RTP of ours to judge
+	cipher   Cipher
+	profile  string // in our SDP, if the stream is encrypted
 }
 
 // RTP is one received packet.
@@ -89,7 +91,8 @@ func (a *Audio) read() {
 func (a *Audio) take(p []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(p) < 12 || p[0]>>6 != 2 {
+	p, ok := a.opened(p)
+	if !ok || len(p) < 12 || p[0]>>6 != 2 {
 		a.strange++
 		return
 	}
@@ -116,9 +119,10 @@ func (a *Audio) SDP(direction string) []byte {
 	if a.here.Addr().Is6() {
 		family = "IP6"
 	}
-	return fmt.Appendf(nil, "v=0\r\no=- %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio %d RTP/AVP %s\r\n"+
-		"a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=%s\r\n",
-		a.ssrc, a.version, family, a.here.Addr(), family, a.here.Addr(), a.here.Port(), a.codecs, direction)
+	profile, key := a.secrecy()
+	return fmt.Appendf(nil, "v=0\r\no=- %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio %d %s %s\r\n"+
+		"a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n%sa=%s\r\n",
+		a.ssrc, a.version, family, a.here.Addr(), family, a.here.Addr(), a.here.Port(), profile, a.codecs, key, direction)
 }
 
 // Hear takes the other side's SDP: where to send, and what.
@@ -129,6 +133,11 @@ func (a *Audio) Hear(sdp []byte) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.profile != "" {
+		if err := a.cipher.Hear(sdp); err != nil {
+			return err
+		}
+	}
 	a.remote = remote
 	for _, f := range formats {
 		if f == "0" || f == "8" {
@@ -142,6 +151,7 @@ func (a *Audio) Hear(sdp []byte) error {
 
 // Answer takes an offer and answers it: its first G.711 and telephone-event.
 func (a *Audio) Answer(offer []byte) ([]byte, error) {
+	a.offered(offer)
 	if err := a.Hear(offer); err != nil {
 		return nil, err
 	}
@@ -215,7 +225,10 @@ func (a *Audio) SendFrame() error {
 	binary.BigEndian.PutUint16(p[2:], uint16(k))
 	binary.BigEndian.PutUint32(p[4:], uint32(k)*160)
 	binary.BigEndian.PutUint32(p[8:], a.ssrc)
-	_, err := a.conn.WriteTo(append(p, Frame(a.ssrc, k)...), net.UDPAddrFromAddrPort(to))
+	p, err := a.sealed(append(p, Frame(a.ssrc, k)...))
+	if err == nil {
+		_, err = a.conn.WriteTo(p, net.UDPAddrFromAddrPort(to))
+	}
 	return err
 }
 

@@ -28,6 +28,7 @@ type PhoneOptions struct {
 
 	Script func(*Call) // takes each call, on a goroutine of its own
 	Ladder *Ladder
+	Audio  func(*Audio) // changes the audio of each call; nil leaves it
 }
 
 // Phone is a scripted app: it registers, and its script takes the calls.
@@ -84,6 +85,9 @@ func (p *Phone) ringing(c *Call) {
 	audio, err := OpenAudio(p.ctx, p.o.Sockets, net.JoinHostPort(p.o.Local, "0"))
 	if err == nil {
 		c.Audio = audio
+		if p.o.Audio != nil {
+			p.o.Audio(audio)
+		}
 	}
 	p.calls <- c
 	if p.o.Script != nil {

@@ -2,6 +2,7 @@ package siptest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -11,9 +12,10 @@ import (
 type TrunkOptions struct {
 	Name    string  // column in the ladder; "" is "trunk"
 	Sockets Sockets // where the sockets come from
-	// Transport is "udp" (default) or "tcp". Local is our "host:port"; the port
+	// Transport is "udp" (default), "tcp" or "tls". Local is our "host:port"; the port
 	// counts for UDP only. Bridge is the bridge's "IP:port".
 	Transport, Local, Bridge string
+	TLS                      *tls.Config // of transport "tls"
 	Ladder                   *Ladder
 }
 
@@ -34,7 +36,7 @@ func NewTrunk(ctx context.Context, o TrunkOptions) (*Trunk, error) {
 	}
 	t := &Trunk{o: o, contacts: map[string]string{}}
 	t.init(o.Name, "trunk", o.Ladder)
-	l, err := openLink(ctx, o.Sockets, o.Transport, o.Local, o.Bridge, nil)
+	l, err := openLink(ctx, o.Sockets, o.Transport, o.Local, o.Bridge, o.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +55,7 @@ type Invitation struct {
 	NoAck    bool   // never acknowledge the 200
 	Prack    bool   // acknowledge reliable provisionals (RFC 3262); the headers say that we can
 	Header   []Field
+	Audio    func(*Audio) // changes the call's audio; nil leaves it
 }
 
 // Invite calls the bridge.
@@ -60,6 +63,9 @@ func (t *Trunk) Invite(inv Invitation) (*Call, error) {
 	audio, err := OpenAudio(t.ctx, t.o.Sockets, net.JoinHostPort(strings.Trim(hostOf(t.o.Local), "[]"), "0"))
 	if err != nil {
 		return nil, err
+	}
+	if inv.Audio != nil {
+		inv.Audio(audio)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,6 +17,7 @@ type phone struct {
 	Registrar      string // "sip:127.0.0.1:5060;transport=tcp"; "": does not register and waits for calls
 	CAFile         string // PEM that the registrar's certificate is checked with, for TLS
 	Instance       string // UUID of +sip.instance
+	SRTP           string // its mediaenc: srtp or srtp-mand; "": it does not encrypt
 	Auto           bool   // answers at once, with no 180
 	Audio          []byte // A-law that it plays, whatever law is used on the wire
 
@@ -26,7 +27,7 @@ type phone struct {
 	process *process
 }
 
-// start writes baresip's configuration and runs it: G.711 only, plain RTP, audio from and to files.
+// start writes baresip's configuration and runs it: G.711 only, audio from and to files.
 func (p *phone) start(t testing.TB) *phone {
 	t.Helper()
 	p.dir = t.TempDir()
@@ -76,6 +77,9 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen %[7]s
 snd_path %[3]s
 `, phoneIP, p.sip, p.dir, freePort(t, phoneIP, 8), 65000, modules(t), p.control)
+	if p.SRTP != "" {
+		text += "module srtp.so\n"
+	}
 	if p.CAFile != "" {
 		text += "sip_cafile " + p.CAFile + "\n"
 	}
@@ -99,6 +103,9 @@ func (p *phone) account() string {
 		mode = "auto"
 	}
 	common := ";answermode=" + mode + ";audio_codecs=pcma,pcmu;ptime=20;mwi=no"
+	if p.SRTP != "" {
+		common += ";mediaenc=" + p.SRTP
+	}
 	if p.Registrar == "" {
 		return fmt.Sprintf("<sip:%s@%s;transport=udp>;regint=0%s\n", p.User, phoneIP, common)
 	}
