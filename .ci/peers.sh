@@ -6,7 +6,7 @@ set -eu
 
 missing=
 need() { # program, package
-	# kamailio is in /usr/sbin, which is not on everybody's PATH
+	# kamailio and ip are in /usr/sbin, which is not on everybody's PATH
 	if ! command -v "$1" >/dev/null && ! test -x "/usr/sbin/$1"; then
 		missing="$missing $2"
 	fi
@@ -18,6 +18,7 @@ need sipp sip-tester
 need baresip baresip-core
 need kamailio kamailio
 need stdbuf coreutils
+need ip iproute2 # its test is skipped where no network namespace can be made
 test -n "$missing" || exit 0
 
 install="apt-get install -y --no-install-recommends$missing"

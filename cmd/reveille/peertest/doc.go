@@ -10,8 +10,9 @@
 //
 //	127.x.y.1  the bridge
 //	127.x.y.2  the carrier (SIPp)
-//	127.x.y.3  the phone (baresip)
+//	127.x.y.3  the phone (baresip, or SIPp)
 //	127.x.y.4  the PBX (Kamailio)
 //
-// with x and y of each run's own, so that several can run on one machine.
+// with x and y of each run's own, so that several can run on one machine. A phone that changes networks is in a network namespace of its own, linked to another for the
+// rest: see TestPhoneChangesNetworks.
 package peertest
