@@ -230,3 +230,15 @@ func TestLongTimelineTellsTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// The bridge is stopped while the trunk's ACK is under way: the BYE that waits
+// for that goes out at once, and the bridge ends.
+func TestShutdownBeforeTheACK(t *testing.T) {
+	call(t, nil, func(w *world) {
+		c, taken, _ := established(w, siptest.Invitation{NoAck: true})
+		w.stop()
+		w.await(c, 5*time.Second, "BYE")
+		w.await(taken, 5*time.Second, "BYE")
+		w.ended("shutdown", 200)
+	})
+}

@@ -53,12 +53,17 @@ func (d *dialogTable) find(id dialogID) dialogOwner {
 	return d.legs[id]
 }
 
-// partAll sends each BYE that still waits for an ACK.
+// partAll sends each BYE that still waits for an ACK. A leg that parts leaves
+// the table, which must not be locked then.
 func (d *dialogTable) partAll() {
 	d.mu.RLock()
-	defer d.mu.RUnlock()
+	legs := make([]*leg, 0, len(d.legs))
 	for _, o := range d.legs {
-		o.base().partAtOnce()
+		legs = append(legs, o.base())
+	}
+	d.mu.RUnlock()
+	for _, l := range legs {
+		l.partAtOnce()
 	}
 }
 
