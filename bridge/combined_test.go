@@ -242,3 +242,20 @@ func TestShutdownBeforeTheACK(t *testing.T) {
 		w.ended("shutdown", 200)
 	})
 }
+
+// The caller hangs up while the phone has no connection: the BYE goes by the next
+// one that it comes back by.
+func TestByeWaitsForAPhoneThatComesBack(t *testing.T) {
+	call(t, nil, func(w *world) {
+		c, taken, p := established(w, siptest.Invitation{})
+		p.Drop()
+		time.Sleep(time.Second)
+		c.Bye()
+		time.Sleep(10 * time.Second)
+		w.must(p.Register(context.Background()))
+		w.await(taken, 2*time.Second, "BYE")
+		time.Sleep(40 * time.Second)
+		equal(t, "BYEs", len(taken.Got("BYE")), 1)
+		w.ended("caller_hung_up", 200)
+	})
+}

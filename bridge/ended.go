@@ -45,6 +45,44 @@ func endedByDevice(end sip.End) *Ending {
 	}
 }
 
+// completed ends the legs of those that did not win, and what the winner has
+// of the call on a flow that died: a word on that would reach the same app, and
+// close the screen of the call that it has.
+func (c *Call) completed() {
+	c.dropLost(c.winner)
+	for _, d := range c.devices {
+		if d != c.winner {
+			d.end(sip.CompletedElsewhere())
+		}
+	}
+}
+
+// release ends all that the devices have of the call; who did not win hears that
+// another one has, if one has.
+func (c *Call) release(why sip.Reason) {
+	for _, d := range c.devices {
+		if c.winner != nil && d != c.winner {
+			d.end(sip.CompletedElsewhere())
+		} else {
+			d.end(why)
+		}
+		if d.stopPush != nil {
+			d.stopPush()
+		}
+	}
+}
+
+// end ends a device's legs, also the one that rings on a dead flow: the CANCEL
+// goes by the newest flow that there is.
+func (d *device) end(why sip.Reason) {
+	for _, out := range []*sip.Outbound{d.out, d.lost} {
+		if out != nil {
+			out.Cancel(why)
+		}
+	}
+	d.lost = nil
+}
+
 // finishRecord closes the audio and writes the CDR.
 func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 	var stats rtp.Stats

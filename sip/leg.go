@@ -185,13 +185,24 @@ func (l *leg) prepareBye(reason Reason) *sipgo.Request {
 	return bye
 }
 
-// sendLater sends a request whose answer changes nothing, from a goroutine of
-// its own: finding the way may dial, and nobody should wait for that.
-func (l *leg) sendLater(req *sipgo.Request) {
-	l.requestLater(req, func(*sipgo.Response, error) {})
+// sendLater sends a BYE, whose answer changes nothing, from a goroutine of its
+// own: finding the way may dial, and nobody should wait for that. A device that
+// has no flow at the moment, and would show the call for ever, gets it by the
+// one that it comes back by, if that is within 64*T1.
+func (l *leg) sendLater(bye *sipgo.Request) { l.sendUntil(bye, time.Now().Add(timer64T1)) }
+
+// byeAgain is how often to look for that flow.
+const byeAgain = time.Second
+
+func (l *leg) sendUntil(bye *sipgo.Request, last time.Time) {
+	l.requestLater(bye.Clone(), func(_ *sipgo.Response, err error) {
+		if err != nil && l.trunk == nil && time.Now().Before(last) && !l.srv.txs.isClosed() {
+			time.AfterFunc(byeAgain, func() { l.sendUntil(bye, last) })
+		}
+	})
 }
 
-// requestLater is sendLater with an ear for the answer.
+// requestLater sends a request, with an ear for the answer, or for what went wrong.
 func (l *leg) requestLater(req *sipgo.Request, on func(*sipgo.Response, error)) {
 	l.srv.work.Go(func() {
 		f, err := l.path()
@@ -200,6 +211,7 @@ func (l *leg) requestLater(req *sipgo.Request, on func(*sipgo.Response, error)) 
 		}
 		if err != nil {
 			l.log.Info(string(req.Method)+" could not be sent", "err", err)
+			on(nil, err)
 		}
 	})
 }

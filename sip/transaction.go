@@ -330,6 +330,13 @@ func (t *transactions) flowClosed(f *flow) {
 	}
 }
 
+// isClosed reports whether the end has come.
+func (t *transactions) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.shut
+}
+
 // close ends all transactions: the waiting ones hear errFlowClosed. New ones
 // are refused.
 func (t *transactions) close() {
