@@ -275,8 +275,8 @@ func addressList(res *sipgo.Response, name string) []string {
 		if _, err := parseNameAddr(v); err != nil || len(out) >= 32 || len(v) > 512 {
 			continue
 		}
-		if _, inside, ok := strings.Cut(v, "<"); ok {
-			v, _, _ = strings.Cut(inside, ">")
+		if open := indexOutsideQuotes(v, '<'); open >= 0 {
+			v, _, _ = strings.Cut(v[open+1:], ">")
 		}
 		out = append(out, v)
 	}

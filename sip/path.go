@@ -79,6 +79,9 @@ func (r *registrar) readPath(x *registration) *registerRefusal {
 		if err != nil || a.uri.Wildcard || a.uri.Scheme != "sip" && a.uri.Scheme != "sips" || !plainHost(a.uri.Host) || len(a.uri.Headers) > 0 {
 			return refuseRegister(400, "Bad Path")
 		}
+		if again, err := parseURI(a.uri.String()); err != nil || again.String() != a.uri.String() {
+			return refuseRegister(400, "Bad Path") // it is kept as text, and would be another one
+		}
 		x.path = append(x.path, a.uri)
 	}
 	if len(x.pathValue()) > maxURI {
