@@ -108,6 +108,7 @@ func TestRFC3263ConnectionToTheOldTargetStaysForItsCalls(t *testing.T) {
 func FuzzRegisterAnswer(f *testing.F) {
 	f.Add("Contact: <sip:4930@192.0.2.1:5060>;expires=100, <sip:x@y>;expires=\"9\"", "<sip:p.example;lr>, \"x\" <sip:[2001:db8::1]>", "<tel:+49>;x")
 	f.Add("Contact: *", "<", ",,")
+	f.Add("Contact: *", "\"<\" x<sip:[2001:db8::1]>", "\"<\" <tel:+49>")
 	f.Fuzz(func(t *testing.T, contact, route, associated string) {
 		clean := strings.NewReplacer("\r", "", "\n", "")
 		text := message("SIP/2.0 200 OK", "", clean.Replace(contact), "Service-Route: "+clean.Replace(route), "P-Associated-URI: "+clean.Replace(associated), "CSeq: 1 REGISTER")

@@ -49,7 +49,7 @@ type Outbound struct {
 }
 
 // progressRoom bounds the unread steps; further provisionals are dropped, the
-// final answer always has room.
+// loss of the flow and the final answer always have room.
 const progressRoom = 8
 
 // Dial sends an INVITE to a binding, on its flow. The steps come on Progress.
@@ -252,7 +252,7 @@ func (o *Outbound) failed(err error) {
 }
 
 func (o *Outbound) report(p Progress) {
-	if p.Code < 200 && len(o.progress) >= progressRoom-1 {
+	if p.Code < 200 && len(o.progress) >= progressRoom-2 {
 		return
 	}
 	o.progress <- p

@@ -12,6 +12,7 @@ type proposal struct {
 	leg   *leg
 	req   *sipgo.Request
 	flow  *flow                // set before it is sent
+	tx    *clientTx            // of who proposes
 	final chan *sipgo.Response // the first final answer
 	fail  chan error           // or that none came
 
@@ -78,7 +79,7 @@ func (x *proposal) send(login bool) error {
 	x.req.AppendHeader(l.srv.contactHeader(f))
 	l.srv.withVia(x.req, f)
 	x.flow = f
-	_, err = l.srv.txs.request(f, x.req, x.received)
+	x.tx, err = l.srv.txs.request(f, x.req, x.received)
 	return err
 }
 
@@ -97,6 +98,14 @@ func (x *proposal) wait(ctx context.Context) (*sipgo.Response, error) {
 			cancelled = nil
 			x.withdraw()
 		}
+	}
+}
+
+// forsake bounds the wait of a re-INVITE's transaction for an answer that the
+// proposal waits for no longer: the far end may never give it.
+func (x *proposal) forsake() {
+	if x.req.IsInvite() {
+		time.AfterFunc(timer64T1, x.tx.terminate)
 	}
 }
 

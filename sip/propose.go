@@ -155,6 +155,9 @@ func (l *leg) proposeOnce(ctx context.Context, p Proposal, login bool) (*sipgo.R
 		return nil, err
 	}
 	res, err := x.wait(ctx)
+	if err != nil {
+		x.forsake()
+	}
 	if err == nil && res.StatusCode >= 300 {
 		err = &Refused{Code: res.StatusCode, Phrase: SanitiseText(res.Reason, 64), Reason: reasonOf(res)}
 	}

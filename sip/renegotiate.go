@@ -205,7 +205,7 @@ func (l *leg) deliver(c *Change) {
 	}
 	l.mid.theirs = c
 	if !c.Update {
-		c.tx.value = c
+		c.tx.belongsTo(c)
 		l.srv.respond(c.tx, l.srv.response(c.tx, 100, nil))
 	}
 }

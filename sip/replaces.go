@@ -120,7 +120,7 @@ func (s *Server) offerReplacement(o *Outbound, named *Replaces, f *flow, req *si
 	r := &Request{Method: string(req.Method), leg: &o.leg, tx: tx, Replacement: &Replacement{
 		SDP: sdpBody(req), Early: !o.confirmed, Binding: s.bindingOn(f, o), flow: f, acked: make(chan []byte, 1),
 	}}
-	tx.value = r
+	tx.belongsTo(r)
 	s.respond(tx, s.response(tx, 100, nil))
 	select {
 	case o.queue() <- r:

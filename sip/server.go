@@ -206,7 +206,7 @@ func (s *Server) onAck(_ *flow, ack *sipgo.Request) {
 
 // onCancel takes a CANCEL for a pending INVITE; it has been answered 200.
 func (s *Server) onCancel(tx *serverTx, cancel *sipgo.Request) {
-	switch v := tx.value.(type) {
+	switch v := tx.owner().(type) {
 	case *Inbound:
 		v.cancelled(cancel)
 	case *Change:
@@ -257,7 +257,7 @@ func (s *Server) incoming(f *flow, req *sipgo.Request, tx *serverTx) {
 		return
 	}
 	tx.keepOnly()
-	tx.value = in
+	tx.belongsTo(in)
 	f.calls.Store(true)
 	s.dialogs.add(in.id, in)
 	s.work.Go(func() { s.serve(in) })

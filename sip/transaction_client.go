@@ -30,7 +30,7 @@ type clientTx struct {
 	ack      []byte // to a refusal of an INVITE
 	reacks   int
 	timer    *time.Timer   // Timers A and B, or E and F
-	interval time.Duration // Timer A or E
+	interval time.Duration // Timer A or E; 0: an INVITE that a provisional has stopped
 	waited   time.Duration // of Timer B or F
 }
 
@@ -57,7 +57,7 @@ func (c *clientTx) begin() error {
 func (c *clientTx) repeat() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over.Load() || c.final.Load() != 0 {
+	if c.over.Load() || c.final.Load() != 0 || c.interval == 0 { // it had fired already
 		return
 	}
 	c.waited += c.interval
@@ -101,7 +101,7 @@ func (c *clientTx) receive(res *sipgo.Response) {
 func (c *clientTx) provisional() {
 	if c.req.IsInvite() {
 		c.timer.Stop()
-		c.wire = nil
+		c.wire, c.interval = nil, 0
 	} else {
 		c.interval = max(c.interval, timerT2/2)
 	}

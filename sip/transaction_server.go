@@ -27,12 +27,12 @@ type serverTx struct {
 	// CANCEL: the tag of the request's To, else a fresh one.
 	toTag string
 
-	to    *sipgo.ToHeader // with toTag, shared by the responses
-	value any             // the handler's: who answers the request
+	to *sipgo.ToHeader // with toTag, shared by the responses
 
 	refused atomic.Bool // answered 401 or 407
 
 	mu        sync.Mutex // guards the following, and orders the answers
+	value     any        // the handler's: who answers the request
 	last      []byte     // the last answer, for retransmissions of the request
 	final     int        // status of the final answer; 0 before it
 	acked     bool
@@ -125,6 +125,21 @@ func (s *serverTx) keepOnly() {
 	for _, name := range drop {
 		s.req.RemoveHeader(name)
 	}
+}
+
+// belongsTo notes who answers the request, and is to hear of its CANCEL.
+func (s *serverTx) belongsTo(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.value = v
+}
+
+// owner is who answers the request. A CANCEL that asks for it may have come by
+// another connection than the INVITE, while that is still being looked at.
+func (s *serverTx) owner() any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.value
 }
 
 // flow is where the request came from and the answers go.
