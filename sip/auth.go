@@ -154,7 +154,7 @@ func (d *digestServer) knows(method string, creds map[string]string, realm, algo
 // of ours will do.
 func (d *digestServer) sameResource(req *sipgo.Request, uri string) bool {
 	var u sipgo.Uri
-	if err := sipgo.ParseUri(uri, &u); err != nil {
+	if err := readURI(uri, &u); err != nil {
 		return false
 	}
 	return strings.EqualFold(u.Host, req.Recipient.Host) ||

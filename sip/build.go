@@ -53,7 +53,7 @@ func buildRequestLine(start string) (sipgo.Message, error) {
 		return nil, &badMessage{416, "Unsupported URI Scheme"}
 	}
 	var uri sipgo.Uri
-	if err := sipgo.ParseUri(parts[1], &uri); err != nil || uri.Wildcard {
+	if err := readURI(parts[1], &uri); err != nil || uri.Wildcard {
 		return nil, bad("Bad Request-URI")
 	}
 	return sipgo.NewRequest(sipgo.RequestMethod(parts[0]), uri), nil

@@ -114,7 +114,7 @@ func uriProblem(s string) string {
 	if hasControl(s) || strings.ContainsAny(s, " <>\"") {
 		return fmt.Sprintf("%q has characters that can't stand in a URI: %s", s, mend)
 	}
-	if err := sipgo.ParseUri(s, &uri); err != nil || uri.Scheme != "sip" && uri.Scheme != "sips" {
+	if err := readURI(s, &uri); err != nil || uri.Scheme != "sip" && uri.Scheme != "sips" {
 		return fmt.Sprintf("%q is not a SIP URI: %s", s, mend)
 	}
 	if uri.HierarhicalSlashes {

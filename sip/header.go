@@ -131,7 +131,7 @@ func parseNameAddr(s string) (nameAddr, error) {
 	if strings.ContainsAny(uri, "<>\" \t") {
 		return a, errBadAddress
 	}
-	if err := sipgo.ParseUri(uri, &a.uri); err != nil {
+	if err := readURI(uri, &a.uri); err != nil {
 		return a, errBadAddress
 	}
 	var err error

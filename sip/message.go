@@ -254,7 +254,7 @@ func quoted(name string) string {
 
 func parseURI(s string) (sipgo.Uri, error) {
 	var u sipgo.Uri
-	if err := sipgo.ParseUri(s, &u); err != nil {
+	if err := readURI(s, &u); err != nil {
 		return u, fmt.Errorf("%q is no SIP URI: %w", SanitiseText(s, 64), err)
 	}
 	return u, nil
