@@ -78,14 +78,15 @@ func (r *login) enter(ctx context.Context, f *flow, expires time.Duration) (gran
 	return g, nil
 }
 
-// dropOld removes the binding of an address that we no longer have: calls to
-// it would ring into the void (RFC 3261 §10.2.2). It does not insist.
+// dropOld removes the binding of an address, or of a connection, that we no
+// longer have: calls to it would ring into the void, and some registrars take
+// only one for each user (RFC 3261 §10.2.2). It does not insist.
 func (r *login) dropOld(ctx context.Context, f *flow, own sipgo.Uri) {
 	r.mu.Lock()
 	old := r.contact
 	held := r.state.Up
 	r.mu.Unlock()
-	if old == nil || !held || old.Host == own.Host && (old.Port == own.Port || f.reliable()) {
+	if old == nil || !held || old.Host == own.Host && old.Port == own.Port {
 		return
 	}
 	none := time.Duration(0)

@@ -219,3 +219,29 @@ type roamingConn struct {
 func (c roamingConn) LocalAddr() net.Addr {
 	return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(c.at + ":50000"))
 }
+
+// A new connection has another port, so that its Contact is another binding:
+// one that leads to a connection that has gone must not stay beside it, least
+// of all at a registrar that takes one for each user.
+func TestReregistersWithoutTheBindingOfALostConnection(t *testing.T) {
+	var held string
+	one := func(m *siptest.Message) reply {
+		switch contact := m.Get("Contact"); {
+		case expiresOf(m) == 0 && contact == held:
+			held = ""
+		case expiresOf(m) > 0 && (held == "" || contact == held):
+			held = contact
+		case expiresOf(m) > 0:
+			return reply{code: 403}
+		}
+		return grants(600)
+	}
+	withCarrier(t, loginAt("tcp"), one, func(c *carrier) {
+		time.Sleep(time.Minute)
+		for range 3 {
+			c.restart(func() {})
+			time.Sleep(time.Minute)
+			c.state("registered", true, 200)
+		}
+	})
+}
