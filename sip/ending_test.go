@@ -122,3 +122,33 @@ func onlyStream(b *serverBed) (id string) {
 	}
 	return id
 }
+
+// RFC 3261 §15: the callee must not send BYE before its answer. One that does
+// has refused, and leaves nothing behind even if it never answers the INVITE.
+func TestByeOfADeviceBeforeItsAnswerIsARefusal(t *testing.T) {
+	inServer(t, bedOptions{trunks: []TrunkConfig{{Name: "peer", Peers: []string{"192.0.2.0/24"}}}}, func(b *serverBed) {
+		w := tcpWire(b.t, b.net)
+		w.send(request("OPTIONS"))
+		w.expect("SIP/2.0 200")
+		out, err := b.srv.Dial(location.Binding{AOR: "1001", DeviceID: "d", Contact: "sip:1001@192.0.2.2;transport=tcp",
+			FlowID: onlyStream(b), Transport: "TCP"}, Invitation{CallID: "leg"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		invite := w.expect("INVITE ")
+		w.send(answerTo(invite, 180, "callee"))
+		_, ours, _ := strings.Cut(headerOf(invite, "From"), ";tag=")
+		w.send(message("BYE sip:x@192.0.2.1 SIP/2.0", "", "Via: SIP/2.0/TCP 192.0.2.2;branch="+sipgo.RFC3261BranchMagicCookie+"bye",
+			"From: <sip:1001@reveille>;tag=callee", "To: <sip:a@reveille>;tag="+ours, "Call-ID: leg", "CSeq: 1 BYE"))
+		w.expect("SIP/2.0 200")
+		w.send(answerTo(w.expect("CANCEL "), 200, "callee"))
+		if first, last := <-out.Progress(), <-out.Progress(); first.Code != 180 || last.Code != 480 {
+			t.Errorf("steps %+v, %+v", first, last)
+		}
+		if end := out.End(); end.Kind != EndHungUp {
+			t.Errorf("the leg ended as %s", end.Kind)
+		}
+		time.Sleep(2 * time.Minute)
+		b.nothingLeft()
+	})
+}

@@ -71,3 +71,24 @@ func (o *Outbound) ping(f *flow) *sipgo.Request {
 		remote: party{uri: &us}, target: o.target, routes: pathOf(o.binding)}
 	return o.srv.withVia(probe.newRequest(sipgo.OPTIONS), f)
 }
+
+// hungUp takes the device's BYE. In a dialog that is still early that is no way
+// to refuse a call (RFC 3261 §15), and yet it is meant as one: the INVITE is
+// cancelled, for else it would ring on.
+func (o *Outbound) hungUp(bye *sipgo.Request) {
+	o.mu.Lock()
+	if o.confirmed || o.final || o.over {
+		o.mu.Unlock()
+		o.leg.hungUp(bye)
+		return
+	}
+	defer o.mu.Unlock()
+	o.final, o.cancelled = true, true
+	o.stopGiveUp()
+	o.sendCancel()
+	if o.tx != nil { // its 487 may never come
+		time.AfterFunc(timer64T1, o.tx.terminate)
+	}
+	o.report(Progress{Code: 480, Phrase: Phrase(480), Reason: reasonOf(bye)})
+	o.finish(End{Kind: EndHungUp, Reason: reasonOf(bye)})
+}
