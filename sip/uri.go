@@ -27,7 +27,7 @@ func readURI(s string, u *sipgo.Uri) error {
 	if err := sipgo.ParseUri(s, u); err != nil {
 		return err
 	}
-	if strings.HasSuffix(u.User, ":") {
+	if u.Password == "" && strings.Contains(u.User, ":") {
 		return errBadAddress
 	}
 	return nil

@@ -20,6 +20,7 @@ func TestURIsReadAsTheyAreWritten(t *testing.T) {
 		"sip::@h":                                      "bad",
 		"sip:::@h":                                     "bad",
 		"sip:a::@h":                                    "bad",
+		"sip:a:b:@h":                                   "bad",
 		"sip:a[b@h":                                    "bad",
 		"sip:h;x=[::1":                                 "h",
 	} {
