@@ -37,6 +37,9 @@ type wsConn struct {
 	running  *sync.WaitGroup
 	closing  atomic.Int64 // when Close gives up, Unix nanoseconds; 0: open
 	once     sync.Once
+
+	mu      sync.Mutex // guards the following, and in against the goodbye
+	leaving bool
 }
 
 // Write sends b as one message: text, or binary where a header holds what is
@@ -72,11 +75,22 @@ func (c *wsConn) leave(code websocket.StatusCode) {
 		c.running.Go(func() {
 			until := time.Now().Add(wsGoodbye)
 			c.closing.Store(until.UnixNano())
+			c.mu.Lock()
+			c.leaving = true
+			c.mu.Unlock()
 			c.SetDeadline(until) // fails only if it is closed already
 			c.ws.Close(code, "")
 			c.ws.CloseNow()
 		})
 	})
+}
+
+// begun reports whether a frame has come in part. Once we leave, what comes is
+// read by the goodbye, and in is not to be looked at.
+func (c *wsConn) begun() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving || c.in.Buffered() > 0
 }
 
 // ping sends a ping frame and waits for its pong.
@@ -242,7 +256,7 @@ func (r *streamReader) messages() error {
 // nextMessage reads one message; while there is none it waits at the gate. Before
 // the first message, and where a frame has begun, it does not.
 func (r *streamReader) nextMessage() ([]byte, error) {
-	if r.gate == nil || !r.first.IsZero() || r.ws.in.Buffered() > 0 {
+	if r.gate == nil || !r.first.IsZero() || r.ws.begun() {
 		return r.ws.next()
 	}
 	r.gate.idle.Store(true)
