@@ -29,12 +29,6 @@ type zone struct {
 	silent  bool
 }
 
-func (z *zone) set(records ...string) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	z.records = records
-}
-
 func (z *zone) mute(silent bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
