@@ -83,18 +83,29 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	w.WriteMsg(res)
 }
 
+// listenBoth opens one port for UDP and TCP. Where any port will do, the one
+// that UDP gets may be another program's in TCP: then the next is tried.
+func listenBoth(t *testing.T, network Network, addr string) (udp net.PacketConn, tcp net.Listener) {
+	t.Helper()
+	var err error
+	for range 10 {
+		if udp, err = network.ListenPacket(t.Context(), "udp", addr); err != nil {
+			t.Fatal(err)
+		}
+		if tcp, err = network.Listen(t.Context(), "tcp", udp.LocalAddr().String()); err == nil {
+			return udp, tcp
+		}
+		udp.Close()
+	}
+	t.Fatal(err)
+	return nil, nil
+}
+
 // serve answers on a host's port 53, or any port of loopback.
 func (z *zone) serve(t *testing.T, network Network, addr string) string {
 	t.Helper()
-	udp, err := network.ListenPacket(t.Context(), "udp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := listenBoth(t, network, addr)
 	addr = udp.LocalAddr().String()
-	tcp, err := network.Listen(t.Context(), "tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, s := range []*dns.Server{{PacketConn: udp, Handler: z}, {Listener: tcp, Handler: z}} {
 		started := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
