@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"strconv"
 	"sync"
-	"time"
 
 	sipgo "github.com/emiago/sipgo/sip"
 )
@@ -16,8 +15,7 @@ type dialogTable struct {
 	mu     sync.RWMutex // guards the following
 	legs   map[dialogID]dialogOwner
 	relics map[txKey]relic // of dialogs that are over
-	fading []fade          // when each relic ends, the oldest first
-	timer  *time.Timer
+	fading fading
 }
 
 // dialogOwner is what a dialog's messages go to.

@@ -49,27 +49,14 @@ func (d *dialogTable) retire(l *leg) {
 	delete(d.legs, l.id)
 	key := d.relicKey(l.id)
 	d.relics[key] = r
-	d.fading = append(d.fading, fade{key, time.Now().Add(timer64T1)})
-	if d.timer == nil {
-		d.timer = time.AfterFunc(timer64T1, d.fade)
-	}
+	d.fading.add(key, timer64T1, d.fade)
 }
 
 // fade ends the relics that are due.
 func (d *dialogTable) fade() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n, now := 0, time.Now()
-	for ; n < len(d.fading) && !now.Before(d.fading[n].at); n++ {
-		delete(d.relics, d.fading[n].key)
-	}
-	d.fading = append([]fade(nil), d.fading[n:]...)
-	if len(d.fading) == 0 {
-		d.fading, d.timer = nil, nil
-		return
-	}
-	// Not for each one: a whole second of them at a time.
-	d.timer.Reset(time.Until(d.fading[0].at) + time.Second)
+	d.fading.due(func(key txKey) { delete(d.relics, key) })
 }
 
 func (d *dialogTable) relic(id dialogID) (relic, bool) {

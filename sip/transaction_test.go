@@ -387,6 +387,24 @@ func TestClosedFlowEndsItsTransactions(t *testing.T) {
 	})
 }
 
+// A connection may die before the first write to it: there is no timer yet.
+func TestFlowDiesUnderTheFirstWrite(t *testing.T) {
+	overTCP(t, func(t *testing.T, b *bed, w *wire) {
+		w.send(request("OPTIONS"))
+		synctest.Wait()
+		f, r := b.last(t).flow(), &reports{}
+		c := &clientTx{t: b.transactions, f: f, req: outgoingBy(f, sipgo.OPTIONS), key: b.seeds.client("x", sipgo.OPTIONS), on: r.on}
+		if err := b.addClient(c); err != nil {
+			t.Fatal(err)
+		}
+		w.conn.Close()
+		synctest.Wait()
+		if got := r.String(); strings.Count(got, errFlowClosed.Error()) != 1 {
+			t.Errorf("heard %q", got)
+		}
+	})
+}
+
 func TestCloseTellsTheWaiting(t *testing.T) {
 	overUDP(t, func(t *testing.T, b *bed, w *wire) {
 		_, r, _ := b.start(t, w, sipgo.OPTIONS)

@@ -31,19 +31,6 @@ type traces struct {
 	client fading // Timers D and M of our INVITEs: 64*T1
 }
 
-// fading is a queue of what ends after a wait that is the same for all, so that
-// one timer serves it. Timers of its own would be the larger part of a trace.
-type fading struct {
-	queue []fade // from head on, the oldest first
-	head  int
-	timer *time.Timer
-}
-
-type fade struct {
-	key txKey
-	at  time.Time
-}
-
 // retire exchanges a transaction for its trace.
 func (t *transactions) retire(s *serverTx, again []byte, wait time.Duration) {
 	tr := trace{mergeKey: s.mergeKey, final: s.final, again: again}
@@ -73,29 +60,18 @@ func (t *transactions) retire(s *serverTx, again []byte, wait time.Duration) {
 
 // fadeLater queues a key. The caller holds t.mu.
 func (t *transactions) fadeLater(q *fading, key txKey, wait time.Duration) {
-	q.queue = append(q.queue, fade{key, time.Now().Add(wait)})
-	if q.timer == nil {
-		q.timer = time.AfterFunc(wait, func() { t.fade(q) })
-	}
+	q.add(key, wait, func() { t.fade(q) })
 }
 
 // fade ends what is due.
 func (t *transactions) fade(q *fading) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
-	for ; q.head < len(q.queue) && !now.Before(q.queue[q.head].at); q.head++ {
-		t.end(q, q.queue[q.head].key)
-	}
-	if q.head == len(q.queue) || t.shut {
+	if t.shut {
 		*q = fading{}
 		return
 	}
-	if q.head > len(q.queue)/2 {
-		q.queue = append([]fade(nil), q.queue[q.head:]...)
-		q.head = 0
-	}
-	q.timer.Reset(time.Until(q.queue[q.head].at))
+	q.due(func(key txKey) { t.end(q, key) })
 }
 
 func (t *transactions) end(q *fading, key txKey) {
