@@ -3,7 +3,6 @@ package push
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -94,7 +93,7 @@ func (a *apns) newAccount(cfg APNsConfig, dial DialFunc) (*account, error) {
 		}
 		acc.pools[env] = pool
 		acc.clients[env] = &apns2.Client{Host: host, HTTPClient: &http.Client{
-			Transport:     exchanger{pool},
+			Transport:     apnsTransport{pool},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}
 	}
@@ -166,7 +165,7 @@ func (a *apns) Push(ctx context.Context, t Target, m Message) (Outcome, bool) {
 
 // noteAgain leaves a trace of an answer that the outcome will not show. A
 // payload that Apple refuses is our fault, even when the smallest one passes.
-func (a *apns) noteAgain(m Message, x *exchange, r reaction) {
+func (a *apns) noteAgain(m Message, x *apnsExchange, r reaction) {
 	level := slog.LevelInfo
 	if r.do == minimal {
 		level = slog.LevelError
@@ -226,9 +225,9 @@ func (a *app) environment(t Target) string {
 
 // request makes one HTTP request. The library's own answer and error are not
 // used: the error holds the token.
-func (j *job) request(ctx context.Context) *exchange {
+func (j *job) request(ctx context.Context) *apnsExchange {
 	j.out.Attempts++
-	x := &exchange{safe: true}
+	x := &apnsExchange{answer: &answer{safe: true}}
 	if x.jwt, x.err = j.app.account.minter.bearer(); x.err != nil {
 		return x
 	}
@@ -264,7 +263,7 @@ func expiration(now, callEnds time.Time) time.Time {
 
 // again prepares the job for another request in the same attempt, if the
 // action asks for one.
-func (j *job) again(do action, x *exchange) bool {
+func (j *job) again(do action, x *apnsExchange) bool {
 	switch do {
 	case otherEnv:
 		if !j.app.cfg.learns() {
@@ -294,7 +293,7 @@ func otherEnvironment(env string) string {
 }
 
 // conclude turns the last answer into the outcome.
-func (a *apns) conclude(j *job, x *exchange, r reaction) (out Outcome, retry bool) {
+func (a *apns) conclude(j *job, x *apnsExchange, r reaction) (out Outcome, retry bool) {
 	out = j.out
 	out.Verdict, out.Alarm = r.verdict, r.alarm || j.out.Alarm
 	out.Status, out.Reason, out.ID = x.status, x.reason, x.apnsID
@@ -311,7 +310,7 @@ func (a *apns) conclude(j *job, x *exchange, r reaction) (out Outcome, retry boo
 	case keepBearer:
 		j.app.account.minter.tooMany()
 	case backOff:
-		a.backOff.add(j.token, cmp.Or(x.retryAfter, backOffDefault))
+		a.backOff.add(j.token, cmp.Or(x.retryAfter(), backOffDefault))
 	case ifOlderOnly:
 		if since := j.message.TargetSince; !x.timestamp.IsZero() && since.After(x.timestamp) {
 			out.Verdict, advice = Failed, "the device has registered this token since then: it stays"
@@ -323,38 +322,22 @@ func (a *apns) conclude(j *job, x *exchange, r reaction) (out Outcome, retry boo
 	return out, retry
 }
 
-func answerError(x *exchange, advice string) error {
+func answerError(x *apnsExchange, advice string) error {
 	text := fmt.Sprintf("APNs answered %d %s", x.status, cmp.Or(x.reason, http.StatusText(x.status), "without a reason"))
 	if advice != "" {
 		text += ": " + advice
 	}
-	if skew := time.Since(x.date).Round(time.Second); advice == adviceClock && !x.date.IsZero() {
-		text += fmt.Sprintf(" (this machine minus APNs: %v)", skew)
+	if at := x.date(); advice == adviceClock && !at.IsZero() {
+		text += fmt.Sprintf(" (this machine minus APNs: %v)", time.Since(at).Round(time.Second))
 	}
 	return errors.New(text)
 }
 
-// unanswered is the outcome of a request that brought no answer. Another
-// attempt is made only when the provider certainly did nothing about this one.
-func (j *job) unanswered(ctx context.Context, x *exchange) (out Outcome, retry bool) {
+// unanswered is the outcome of a request that brought no answer.
+func (j *job) unanswered(ctx context.Context, x *apnsExchange) (out Outcome, retry bool) {
 	out = j.out
-	out.Verdict, out.Err = Failed, x.err
 	if j.flipped {
 		out.Environment = j.env
 	}
-	var badCert *tls.CertificateVerificationError
-	switch {
-	case errors.As(x.err, &badCert):
-		out.Alarm, out.Reason = true, "Certificate"
-		out.Err = fmt.Errorf("%w: install the system's CA certificates, or set push.apns.root_ca to the endpoint's own", x.err)
-	case !x.safe:
-		out.Uncertain, out.Reason = true, "NoAnswer"
-		out.Err = fmt.Errorf("the push was sent but no answer came (%w): it may have arrived and is not sent again", x.err)
-	case ctx.Err() != nil:
-		out.Reason = "Deadline"
-	default:
-		out.Reason = "Unreachable"
-		retry = true
-	}
-	return out, retry
+	return x.unanswered(ctx, out, "push.apns.root_ca")
 }

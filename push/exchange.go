@@ -2,8 +2,9 @@ package push
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -14,63 +15,23 @@ import (
 )
 
 const (
-	maxAnswer    = 16 << 10 // bytes of an answer's body; Apple's have under a hundred
+	maxAnswer    = 16 << 10 // bytes of an answer's body; those of push services have some hundreds
 	maxReason    = 64
 	streamWait   = time.Second // for a free stream on a connection
 	connAttempts = 3           // connections tried at once for a request that certainly was not processed
 )
 
-// exchange is one HTTP request and what came of it. It travels in the
-// request's context, since the APNs library hands on neither the headers of an
-// answer nor a body that is not its JSON, and its errors hold the URL, which
-// holds the device token.
-type exchange struct {
-	jwt string // provider token to send
-
-	status     int
-	reason     string    // "" when the body was no JSON of theirs
-	timestamp  time.Time // of a 410: when the token was last known to be dead
-	apnsID     string
-	retryAfter time.Duration
-	date       time.Time // the provider's clock
-	conn       *conn     // only for connPool.suspect
+// answer is what came of one HTTP request. Its errors never hold the request's
+// URL, which may hold a device token.
+type answer struct {
+	status int // 0: none came, see err
+	header http.Header
+	body   []byte // at most maxAnswer bytes
+	whole  bool   // the body came to its end, within that bound
+	conn   *conn  // only for connPool.suspect
 
 	err  error // the request failed; status is 0
 	safe bool  // with err: the provider certainly did not process the request
-}
-
-type exchangeKey struct{}
-
-// exchanger is the http.RoundTripper under the APNs library: it picks a warm
-// connection, moves a request that a connection turned away to another one,
-// and keeps the whole answer.
-type exchanger struct{ pool *connPool }
-
-func (e exchanger) RoundTrip(req *http.Request) (*http.Response, error) {
-	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
-	if x == nil {
-		return nil, errors.New("push: request without an exchange")
-	}
-	req = req.Clone(req.Context())
-	req.Header.Set("authorization", "bearer "+x.jwt)
-	if req.Header.Get("apns-expiration") == "" {
-		// Now or never. The library cannot say so: it leaves the header out for
-		// the epoch, and then Apple stores the push.
-		req.Header.Set("apns-expiration", "0")
-	}
-	body, err := io.ReadAll(req.Body)
-	req.Body.Close()
-	if err != nil {
-		return nil, err
-	}
-	for try := 1; ; try++ {
-		if x.err, x.safe = e.once(req, body, x); x.err == nil {
-			return x.answer(req), nil
-		}
-		if !x.safe || try == connAttempts || req.Context().Err() != nil || !errors.Is(x.err, errTurnedAway) {
-			return nil, x.err
-		}
-	}
 }
 
 // errTurnedAway marks errors where the peer said that it did not process the
@@ -80,13 +41,25 @@ var (
 	errNoStream   = errors.New("the connection let no request through")
 )
 
-// once makes the request on one connection and reads the answer's body.
-func (e exchanger) once(req *http.Request, body []byte, x *exchange) (err error, safe bool) {
-	c, err := e.pool.acquire(req.Context())
-	if err != nil {
-		return err, true
+// exchange makes a request on a warm connection, and again on another one
+// where a connection turned it away. The request's own Body is not used; body
+// must not be empty.
+func (p *connPool) exchange(req *http.Request, body []byte) *answer {
+	for try := 1; ; try++ {
+		a := p.once(req, body)
+		if a.err == nil || !a.safe || try == connAttempts || req.Context().Err() != nil || !errors.Is(a.err, errTurnedAway) {
+			return a
+		}
 	}
-	defer e.pool.release(c)
+}
+
+// once makes the request on one connection and reads the answer's body.
+func (p *connPool) once(req *http.Request, body []byte) *answer {
+	c, err := p.acquire(req.Context())
+	if err != nil {
+		return &answer{err: err, safe: true}
+	}
+	defer p.release(c)
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	gate := &gate{payload: body, raw: c.raw}
@@ -102,27 +75,49 @@ func (e exchanger) once(req *http.Request, body []byte, x *exchange) (err error,
 	defer patience.Stop()
 	defer c.raw.watch(gate.needs)()
 	res, err := c.cc.RoundTrip(req)
-	if err == nil {
-		x.conn = c
-		x.read(res)
-		return nil, true
+	if err != nil {
+		return p.failed(c, gate, err)
 	}
-	return e.failed(c, gate, err)
+	a := &answer{status: res.StatusCode, header: res.Header, conn: c}
+	a.read(res.Body)
+	return a
 }
 
 // failed says what an error means for the request. One whose last byte never
 // left, or was never acknowledged, cannot have been processed.
-func (e exchanger) failed(c *conn, gate *gate, err error) (_ error, safe bool) {
+func (p *connPool) failed(c *conn, gate *gate, err error) *answer {
 	stayed := gate.shut()
 	lost := c.cc.Err() != nil && c.raw.unacked(gate.needs())
 	switch {
 	case turnedAway(err) || lost:
-		e.pool.retire(c)
-		return errors.Join(errTurnedAway, err), true
+		p.retire(c)
+		return &answer{err: errors.Join(errTurnedAway, err), safe: true}
 	case stayed && errors.Is(err, context.Canceled): // by our patience, or by the caller, who is gone then
-		return errors.Join(errTurnedAway, errNoStream, err), true
+		return &answer{err: errors.Join(errTurnedAway, errNoStream, err), safe: true}
 	}
-	return err, stayed
+	return &answer{err: err, safe: stayed}
+}
+
+// unanswered completes the outcome of a request that brought no answer. Another
+// attempt is made only when the provider certainly did nothing about this one.
+// rootCA is the configuration key of the provider's further trust anchors.
+func (a *answer) unanswered(ctx context.Context, out Outcome, rootCA string) (_ Outcome, retry bool) {
+	out.Verdict, out.Err = Failed, a.err
+	var badCert *tls.CertificateVerificationError
+	switch {
+	case errors.As(a.err, &badCert):
+		out.Alarm, out.Reason = true, "Certificate"
+		out.Err = fmt.Errorf("%w: install the system's CA certificates, or set %s to the endpoint's own", a.err, rootCA)
+	case !a.safe:
+		out.Uncertain, out.Reason = true, "NoAnswer"
+		out.Err = fmt.Errorf("the push was sent but no answer came (%w): it may have arrived and is not sent again", a.err)
+	case ctx.Err() != nil:
+		out.Reason = "Deadline"
+	default:
+		out.Reason = "Unreachable"
+		retry = true
+	}
+	return out, retry
 }
 
 // turnedAway recognises the errors after which net/http's own transport would
@@ -139,37 +134,24 @@ func turnedAway(err error) bool {
 		strings.Contains(text, "client conn could not be established")
 }
 
-// read keeps what the answer's head and body say. A body that does not come
-// whole, or is not theirs, is no reason to lose the status.
-func (x *exchange) read(res *http.Response) {
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	res.Body.Close()
-	x.status = res.StatusCode
-	x.apnsID = printable(res.Header.Get("apns-id"))
-	x.date, _ = http.ParseTime(res.Header.Get("Date"))
-	x.retryAfter = retryAfter(res.Header.Get("Retry-After"), x.date)
-	var answer struct {
-		Reason    string      `json:"reason"`
-		Timestamp json.Number `json:"timestamp"`
-	}
-	if err != nil || json.Unmarshal(body, &answer) != nil {
-		return
-	}
-	x.reason = printable(answer.Reason)
-	if ms, err := answer.Timestamp.Int64(); err == nil && ms > 0 {
-		x.timestamp = time.UnixMilli(ms)
-	}
+// read keeps what the body says. One that does not come whole is no reason to
+// lose the status.
+func (a *answer) read(body io.ReadCloser) {
+	text, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	body.Close()
+	a.whole = err == nil && len(text) <= maxAnswer
+	a.body = text[:min(len(text), maxAnswer)]
 }
 
-// answer is what the library gets to see: always JSON that it can decode.
-func (x *exchange) answer(req *http.Request) *http.Response {
-	return &http.Response{
-		StatusCode:    x.status,
-		Header:        http.Header{},
-		Body:          io.NopCloser(strings.NewReader("{}")),
-		ContentLength: 2,
-		Request:       req,
-	}
+// date is the provider's clock; zero: not given.
+func (a *answer) date() time.Time {
+	at, _ := http.ParseTime(a.header.Get("Date"))
+	return at
+}
+
+// retryAfter is the provider's wish; zero: none.
+func (a *answer) retryAfter() time.Duration {
+	return retryAfter(a.header.Get("Retry-After"), a.date())
 }
 
 // retryAfter reads RFC 9110 §10.2.3: seconds, or a date. Zero: not given.
@@ -196,9 +178,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// withExchange binds x to the request that the library makes with the context.
-func withExchange(ctx context.Context, x *exchange) context.Context {
-	return context.WithValue(ctx, exchangeKey{}, x)
 }

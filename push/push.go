@@ -28,6 +28,9 @@ type Target struct {
 	// Environment is the APNs environment that is known to take this token:
 	// "production", "sandbox", or "" when not known yet.
 	Environment string
+	// Key is the device's public key for caller data (HPKE, X25519): base64url
+	// of 32 bytes without padding; "" if it gave none.
+	Key string
 }
 
 // The two APNs environments, as in Target.Environment and Outcome.Environment.
@@ -101,10 +104,12 @@ type Outcome struct {
 	// Uncertain: the request left and no answer came, so the push may have been
 	// accepted. It is not sent again for this call and device.
 	Uncertain bool
-	Shortened []string      // payload fields that were cut to fit the provider's limit
-	Attempts  int           // requests made
-	Took      time.Duration // from Send's start to its outcome
-	Err       error         // nil when Sent
+	Shortened []string // payload fields that were cut to fit the provider's limit
+	// RetryAfter is how long the provider wants another attempt to wait; 0: it did not say.
+	RetryAfter time.Duration
+	Attempts   int           // requests made
+	Took       time.Duration // from Send's start to its outcome
+	Err        error         // nil when Sent
 }
 
 // Provider is one push service.

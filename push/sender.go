@@ -58,16 +58,27 @@ func NewSender(cfg Config, o Options) (*Sender, error) {
 		return nil, err
 	}
 	s := &Sender{log: o.Log, metrics: m, accepted: newDedupe(dedupeFor, dedupeMost)}
-	if len(cfg.APNs) == 0 {
-		s.providers = []Provider{newLogProvider(o.LogTo)}
-		return s, nil
-	}
-	a, err := newAPNs(cfg.APNs, o.Dial, o.Log)
-	if err != nil {
+	if s.providers, err = newProviders(cfg, o); err != nil {
+		s.Close()
 		return nil, err
 	}
-	s.providers = []Provider{a}
 	return s, nil
+}
+
+// newProviders makes what is configured. On error the ones that were made are
+// returned too, to be closed.
+func newProviders(cfg Config, o Options) (made []Provider, err error) {
+	if len(cfg.APNs) > 0 {
+		a, err := newAPNs(cfg.APNs, o.Dial, o.Log)
+		if err != nil {
+			return made, err
+		}
+		made = append(made, a)
+	}
+	if len(made) == 0 {
+		made = []Provider{newLogProvider(o.LogTo)}
+	}
+	return made, nil
 }
 
 // Close ends the providers' connections. Pushes under way fail.
@@ -173,7 +184,7 @@ func (s *Sender) deliver(ctx context.Context, p Provider, t Target, m Message) O
 		if !retry || out.Uncertain || attempt == maxAttempts {
 			return out
 		}
-		if !pause(ctx, retryAfterFailure) {
+		if !pause(ctx, max(retryAfterFailure, out.RetryAfter)) {
 			return out
 		}
 		if out.Environment != "" {
