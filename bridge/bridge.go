@@ -288,7 +288,7 @@ func (b *Bridge) TestPush(ctx context.Context, extension string) ([]PushRecord, 
 }
 
 func pushTarget(t location.Target) push.Target {
-	return push.Target{Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment}
+	return push.Target{Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment, Key: t.Key}
 }
 
 func pushRecord(d location.Device, o push.Outcome) PushRecord {

@@ -31,6 +31,7 @@ type pushing struct {
 	query   bool              // pn-provider without a value: which services are there?
 	pnsreg  bool              // the phone can wake itself to refresh
 	tooLong bool
+	badKey  bool
 }
 
 // add reads the pn-* parameters of one Contact URI into out.
@@ -44,7 +45,7 @@ func (p *pushing) add(c *sipgo.ContactHeader, out *location.Contact) {
 		return
 	}
 	t := location.Target{Provider: strings.ToLower(unescapeURI(provider))}
-	t.Param, t.PRID = pnValue(c, "pn-param"), pnValue(c, "pn-prid")
+	t.Param, t.PRID, t.Key = pnValue(c, "pn-param"), pnValue(c, "pn-prid"), pnValue(c, "pn-key")
 	if t.PRID == "" {
 		// The service is named but no token given: no more pushes (§4.1.2).
 		out.NoPush = true
@@ -55,6 +56,7 @@ func (p *pushing) add(c *sipgo.ContactHeader, out *location.Contact) {
 		return // a device that leaves may do so whatever we serve
 	}
 	p.tooLong = p.tooLong || len(t.PRID) > maxToken
+	p.badKey = p.badKey || location.CheckKey(t.Key) != nil
 	p.targets = append(p.targets, t)
 	for _, kv := range c.Params {
 		name := strings.ToLower(kv.K)
@@ -73,6 +75,9 @@ func pnValue(c *sipgo.ContactHeader, name string) string {
 func (r *registrar) checkPush(x *registration) *registerRefusal {
 	if x.push.tooLong {
 		return refuseRegister(400, "pn-prid Too Long")
+	}
+	if x.push.badKey {
+		return refuseRegister(400, "pn-key Is Not an X25519 Public Key in Base64url (43 Characters)")
 	}
 	for _, t := range x.push.targets {
 		if r.o.Push == nil || !r.o.Push.Supports(t.Provider, t.Param) {
@@ -110,12 +115,13 @@ func (r *registrar) featureCaps(x *registration) []string {
 	return caps
 }
 
-// withoutToken takes pn-prid out of a Contact URI.
+// withoutToken takes pn-prid and pn-key out of a Contact URI.
 func withoutToken(uri string) string {
 	parts := strings.Split(uri, ";")
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool {
 		name, _, _ := strings.Cut(p, "=")
-		return strings.EqualFold(strings.TrimSpace(name), "pn-prid")
+		name = strings.TrimSpace(name)
+		return strings.EqualFold(name, "pn-prid") || strings.EqualFold(name, "pn-key")
 	}), ";")
 }
 

@@ -93,6 +93,8 @@ func (r *registrar) checkProvision(p Provision) error {
 		return bad("prid is missing; it is the token that the push service gave to the app. To end the pushes, DELETE the device")
 	case len(t.PRID) > maxToken || !visible(t.PRID):
 		return bad("prid is at most %d bytes of ASCII without spaces", maxToken)
+	case location.CheckKey(t.Key) != nil:
+		return bad("key %v", location.CheckKey(t.Key))
 	case r.o.Push == nil || t.Provider == "" || !r.o.Push.Supports(t.Provider, t.Param):
 		r.o.Rejected("push_not_supported")
 		return bad("provider %q with param %q is not configured; add it under push: or send one that is", SanitiseText(t.Provider, 32), SanitiseText(t.Param, 128))

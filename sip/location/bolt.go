@@ -202,6 +202,7 @@ func (b *Bolt) Close() error { return b.db.Close() }
 type deviceRow struct {
 	ID, AOR, Instance, UserAgent       string
 	Provider, Param, PRID, Environment string
+	Key                                string `json:",omitempty"` // since 0.2; rows without it are older
 	Registered, Seen                   time.Time
 }
 
@@ -209,7 +210,7 @@ func toRow(d Device) any {
 	t := d.Target
 	return deviceRow{
 		ID: d.ID, AOR: d.AOR, Instance: d.Instance, UserAgent: d.UserAgent,
-		Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment,
+		Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment, Key: t.Key,
 		Registered: d.Registered, Seen: d.Seen,
 	}
 }
@@ -217,7 +218,7 @@ func toRow(d Device) any {
 func (r deviceRow) device() Device {
 	return Device{
 		ID: r.ID, AOR: r.AOR, Instance: r.Instance, UserAgent: r.UserAgent,
-		Target:     Target{r.Provider, r.Param, r.PRID, r.Environment},
+		Target:     Target{Provider: r.Provider, Param: r.Param, PRID: r.PRID, Environment: r.Environment, Key: r.Key},
 		Registered: r.Registered, Seen: r.Seen,
 	}
 }

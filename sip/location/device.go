@@ -72,8 +72,12 @@ func (l *Service) touch(a *account, u Update, c Contact, now time.Time) *flush {
 // authenticated, and the phone rings for its present account only. mu is held.
 func (l *Service) retarget(r *deviceRecord, t Target, now time.Time) bool {
 	old := r.Target
-	if t.IsZero() || t.token() == old.token() && t.Param == old.Param {
+	if t.IsZero() {
 		return false
+	}
+	if t.token() == old.token() && t.Param == old.Param {
+		r.Target.Key = t.Key // a target is stated as a whole: without a key it has none
+		return t.Key != old.Key
 	}
 	if other := l.tokens[t.token()]; other != nil && other != r {
 		l.log.Info("push target moved to another device", "aor", r.AOR, "device", r.ID,

@@ -154,7 +154,7 @@ func TestTokenRenewed(t *testing.T) {
 }
 
 func TestTargetNeverShowsToken(t *testing.T) {
-	d := Device{Target: Target{"apns", "topic", "s3cret", "sandbox"}}
+	d := Device{Target: Target{"apns", "topic", "s3cret", "sandbox", someKey(1)}}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		if s := fmt.Sprintf(format, d); containsSecret(s) {
 			t.Errorf("%s gives %s", format, s)

@@ -24,10 +24,10 @@ func open(t *testing.T, s Store) *Service {
 
 // phone is an app that registers; its fields are what its next REGISTER holds.
 type phone struct {
-	aor, uri, instance, prid, flow, callID string
-	regID                                  int
-	cseq                                   uint32
-	noPush                                 bool
+	aor, uri, instance, prid, key, flow, callID string
+	regID                                       int
+	cseq                                        uint32
+	noPush                                      bool
 }
 
 func ada() *phone {
@@ -39,7 +39,7 @@ func (p *phone) update(expires time.Duration) Update {
 	p.cseq++
 	c := Contact{URI: p.uri, Instance: p.instance, RegID: p.regID, Expires: expires, NoPush: p.noPush}
 	if p.prid != "" {
-		c.Target = Target{Provider: "apns", Param: "T.com.example.voip", PRID: p.prid}
+		c.Target = Target{Provider: "apns", Param: "T.com.example.voip", PRID: p.prid, Key: p.key}
 	}
 	return Update{
 		AOR: p.aor, CallID: p.callID, CSeq: p.cseq, FlowID: p.flow, Transport: "TCP",

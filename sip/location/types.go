@@ -35,6 +35,9 @@ type Binding struct {
 // Printed in any way, the token does not show.
 type Target struct {
 	Provider, Param, PRID, Environment string
+	// Key is the device's public key, to which caller data is sealed: see
+	// CheckKey. "": it gave none.
+	Key string
 }
 
 // IsZero reports whether there is no target.

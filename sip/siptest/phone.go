@@ -25,6 +25,7 @@ type PhoneOptions struct {
 
 	// The push target (RFC 8599); Provider "" sends none.
 	Provider, Param, PRID string
+	Key                   string // pn-key: its public key; "": none
 
 	Script func(*Call) // takes each call, on a goroutine of its own
 	Ladder *Ladder
@@ -222,6 +223,9 @@ func (p *Phone) registeredContact() string {
 	}
 	if p.o.Provider != "" {
 		c += fmt.Sprintf(";pn-provider=%s;pn-param=%s;pn-prid=%s", p.o.Provider, p.o.Param, p.o.PRID)
+		if p.o.Key != "" {
+			c += ";pn-key=" + p.o.Key
+		}
 	}
 	c += ">"
 	if p.o.Instance != "" {

@@ -167,7 +167,7 @@ func (s *server) notProvisioned(w http.ResponseWriter, p sip.Provision, err erro
 }
 
 // provisionBody is the body of a PUT.
-type provisionBody struct{ instance, provider, param, prid string }
+type provisionBody struct{ instance, provider, param, prid, key string }
 
 // into completes what the path says.
 func (b provisionBody) into(p *sip.Provision) error {
@@ -175,7 +175,7 @@ func (b provisionBody) into(p *sip.Provision) error {
 		return errors.New("the instance in the path is another one than that in the body; one of them is enough")
 	}
 	p.Instance = cmp.Or(b.instance, p.Instance)
-	p.Target = location.Target{Provider: b.provider, Param: b.param, PRID: b.prid}
+	p.Target = location.Target{Provider: b.provider, Param: b.param, PRID: b.prid, Key: b.key}
 	return nil
 }
 
@@ -201,7 +201,7 @@ func readProvision(w http.ResponseWriter, r *http.Request) (b provisionBody, sta
 // spelling. Its errors repeat keys but no values.
 func decodeProvision(text []byte) (b provisionBody, err error) {
 	notOne := errors.New(`the body is not one JSON object such as {"instance": "urn:uuid:…", "provider": "apns", "param": "TEAM.bundle.voip", "prid": "TOKEN"}`)
-	fields := map[string]*string{"instance": &b.instance, "provider": &b.provider, "param": &b.param, "prid": &b.prid}
+	fields := map[string]*string{"instance": &b.instance, "provider": &b.provider, "param": &b.param, "prid": &b.prid, "key": &b.key}
 	dec := json.NewDecoder(strings.NewReader(string(text)))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return provisionBody{}, notOne
@@ -214,7 +214,7 @@ func decodeProvision(text []byte) (b provisionBody, err error) {
 		}
 		field := fields[key]
 		if field == nil {
-			return provisionBody{}, fmt.Errorf("the key %s is unknown or there twice; the keys are instance, provider, param and prid", printable(key))
+			return provisionBody{}, fmt.Errorf("the key %s is unknown or there twice; the keys are instance, provider, param, prid and key", printable(key))
 		}
 		delete(fields, key)
 		value, err := dec.Token()

@@ -239,6 +239,7 @@ func TestProvisioningRefusesWhatIsWrongAndSaysHowToMendIt(t *testing.T) {
 		"no token":                   {urn, change(pushToken, ""), 422, "DELETE"},
 		"a token too long":           {urn, change(pushToken, strings.Repeat("0", 1026)), 422, "1024"},
 		"a token with a break":       {urn, change(pushToken, `00\n00`), 422, "without spaces"},
+		"no key":                     {urn, change(`"prid"`, `"key": "c2hvcnQ", "prid"`), 422, "X25519"},
 		"a token of no service":      {urn, change(pushToken, "000"), 422, "no device token"},
 		"another instance in the id": {location.DeviceIDOf("urn:x"), aPhone, 422, location.DeviceIDOf(urn)},
 		"two instances":              {"urn:uuid:other", aPhone, 422, "one of them is enough"},
