@@ -8,10 +8,11 @@ import (
 // Answer is one scripted answer. The zero value judges the request as usual,
 // which is of use with Delay.
 type Answer struct {
-	Status     int       // HTTP status; 200 accepts the push whatever it holds
-	Reason     string    // Apple's word for it, in the JSON body
-	Timestamp  time.Time // in the JSON body, for 410
-	Body       string    // sent instead of the JSON
+	Status     int       // HTTP status; 2xx accepts the push whatever it holds
+	Reason     string    // the provider's word for it, in the JSON body
+	Timestamp  time.Time // in Apple's JSON body, for 410
+	Field      string    // in Google's JSON body: the field that is at fault
+	Body       string    // sent instead of the JSON; of any form and size
 	RetryAfter string    // header Retry-After
 	Delay      time.Duration
 	Do         Misdeed // instead of, or beside, the answer
@@ -29,27 +30,19 @@ const (
 	CutOff              // closes the connection without an answer
 	CutOffAfter         // accepts the push, then closes the connection without an answer
 	HalfAnswer          // accepts the push, sends the answer's head and closes before its end
+	Reset               // as CutOff, by a TCP RST
 )
 
-// Reject is Apple's answer with a reason.
+// Reject is a provider's answer with its reason.
 func Reject(status int, reason string) Answer { return Answer{Status: status, Reason: reason} }
 
-// body renders the answer as Apple does; nil for 200.
-func (a Answer) body() []byte {
-	if a.Body != "" {
-		return []byte(a.Body)
-	}
-	if a.Reason == "" {
-		return nil
-	}
-	answer := struct {
-		Reason    string `json:"reason"`
-		Timestamp int64  `json:"timestamp,omitempty"`
-	}{Reason: a.Reason}
-	if !a.Timestamp.IsZero() {
-		answer.Timestamp = a.Timestamp.UnixMilli()
-	}
-	out, err := json.Marshal(answer)
+// took says whether the service accepts the push that it answers so.
+func (a Answer) took() bool {
+	return a.Do == CutOffAfter || a.Do == HalfAnswer || (a.Do == Nothing && a.Status/100 == 2)
+}
+
+func encode(v any) []byte {
+	out, err := json.Marshal(v)
 	if err != nil { // strings and integers always encode
 		return []byte(err.Error())
 	}

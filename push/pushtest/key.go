@@ -87,15 +87,6 @@ func newAuthority(hosts ...string) (*authority, error) {
 	}, nil
 }
 
-// CA is the certificate, in PEM, that clients must trust.
-func (a *APNs) CA() []byte { return a.ca.pem }
-
-// CAFile writes CA to a file in dir, for push.apns.root_ca.
-func (a *APNs) CAFile(dir string) (string, error) {
-	file := filepath.Join(dir, "pushtest-ca.pem")
-	return file, os.WriteFile(file, a.ca.pem, 0o644)
-}
-
 // NewKey makes a signing key as Apple's portal does, trusts it, and writes it
 // to dir as AuthKey_<id>.p8.
 func (a *APNs) NewKey(dir string) (keyFile, keyID, teamID string, err error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v4"
+	"golang.org/x/net/http2/hpack"
 )
 
 // Limits of a VoIP push, and of provider tokens.
@@ -20,40 +21,24 @@ const (
 	maxExpiration = 60 * time.Second // ours: a call is over by then. Apple takes any time.
 )
 
-// request is one complete HTTP request.
-type request struct {
-	at          time.Time
-	environment string
-	conn        int
-	method      string
-	path        string
-	header      http.Header
-	body        []byte
-
-	// known once checked
-	expiration time.Time
-	payload    map[string]any
-}
-
-func (r *request) token() string {
-	token, _ := strings.CutPrefix(r.path, "/3/device/")
-	return strings.ToLower(token)
-}
-
-func (r *request) push() Push {
-	return Push{
-		At: r.at, Environment: r.environment, Token: r.token(), ID: r.header.Get("apns-id"),
-		Topic: r.header.Get("apns-topic"), Expiration: r.expiration, Payload: r.payload,
-		Body: r.body, Header: r.header, Conn: r.conn,
-	}
-}
-
 var accepted = Answer{Status: http.StatusOK}
 
-// judge checks a request as Apple does; the first fault is the answer.
-func (c *serverConn) judge(r *request) Answer {
+// judge checks a request as Apple does; the first fault is the answer. The
+// first request with a good provider token lifts the limit of one stream.
+func (a *APNs) judge(r *request) Answer {
+	token, _ := strings.CutPrefix(r.Path, "/3/device/")
+	r.Token = strings.ToLower(token)
+	r.ID, r.Topic = r.Header.Get("apns-id"), r.Header.Get("apns-topic")
+	answer := a.check(r)
+	if !strings.Contains(answer.Reason, "ProviderToken") {
+		r.conn.widen()
+	}
+	return answer
+}
+
+func (a *APNs) check(r *request) Answer {
 	for _, check := range []func(*request) Answer{
-		c.checkForm, c.checkBearer, c.checkToken, c.checkTopic, c.checkHeaders, c.checkPayload,
+		a.checkForm, a.checkBearer, a.checkToken, a.checkTopic, a.checkHeaders, a.checkPayload,
 	} {
 		if fault := check(r); fault.Status != 0 {
 			return fault
@@ -62,15 +47,31 @@ func (c *serverConn) judge(r *request) Answer {
 	return accepted
 }
 
-func (c *serverConn) checkForm(r *request) Answer {
+// render answers as Apple does: 200 without a body, else a reason.
+func (a *APNs) render(r *request, answer Answer) ([]hpack.HeaderField, []byte) {
+	fields := []hpack.HeaderField{{Name: "apns-id", Value: r.ID}}
+	if answer.Reason == "" {
+		return fields, nil
+	}
+	body := struct {
+		Reason    string `json:"reason"`
+		Timestamp int64  `json:"timestamp,omitempty"`
+	}{Reason: answer.Reason}
+	if !answer.Timestamp.IsZero() {
+		body.Timestamp = answer.Timestamp.UnixMilli()
+	}
+	return fields, encode(body)
+}
+
+func (*APNs) checkForm(r *request) Answer {
 	switch {
-	case !strings.HasPrefix(r.path, "/3/device/"):
+	case !strings.HasPrefix(r.Path, "/3/device/"):
 		return Reject(404, "BadPath")
 	case r.method != http.MethodPost:
 		return Reject(405, "MethodNotAllowed")
 	}
 	for _, name := range []string{"apns-topic", "apns-id", "apns-priority", "apns-expiration", "apns-push-type", "authorization"} {
-		if len(r.header.Values(name)) > 1 {
+		if len(r.Header.Values(name)) > 1 {
 			return Reject(400, "DuplicateHeaders")
 		}
 	}
@@ -83,23 +84,24 @@ type verified struct {
 	issued time.Time
 }
 
-func (c *serverConn) checkBearer(r *request) Answer {
-	scheme, bearer, _ := strings.Cut(r.header.Get("authorization"), " ")
+func (a *APNs) checkBearer(r *request) Answer {
+	scheme, bearer, _ := strings.Cut(r.Header.Get("authorization"), " ")
 	if !strings.EqualFold(scheme, "bearer") || bearer == "" {
 		return Reject(403, "MissingProviderToken")
 	}
-	v, err := c.service.verify(bearer)
+	v, err := a.verify(bearer)
+	last, _ := r.conn.memory.(verified)
 	switch {
-	case err != nil, v.issued.After(r.at):
+	case err != nil, v.issued.After(r.At):
 		return Reject(403, "InvalidProviderToken")
-	case r.at.Sub(v.issued) > bearerLife:
+	case r.At.Sub(v.issued) > bearerLife:
 		return Reject(403, "ExpiredProviderToken")
-	case c.keyID != "" && c.keyID != v.keyID:
+	case last.keyID != "" && last.keyID != v.keyID:
 		return Reject(403, "UnrelatedKeyIdInToken")
-	case v.issued.After(c.issued) && !c.issued.IsZero() && v.issued.Sub(c.issued) < bearerAtLeast:
+	case v.issued.After(last.issued) && !last.issued.IsZero() && v.issued.Sub(last.issued) < bearerAtLeast:
 		return Reject(429, "TooManyProviderTokenUpdates")
 	}
-	c.keyID, c.issued = v.keyID, v.issued
+	r.conn.memory = v // Apple binds a connection to its first key
 	return Answer{}
 }
 
@@ -130,44 +132,44 @@ func (a *APNs) verify(bearer string) (verified, error) {
 	}
 	v.issued = time.Unix(int64(iat), 0)
 	a.bearers[bearer] = v
+	a.counts.Bearers++
 	return v, nil
 }
 
 var hexToken = regexp.MustCompile(`^[0-9a-f]{2,}$`)
 
-func (c *serverConn) checkToken(r *request) Answer {
-	token := r.token()
+func (a *APNs) checkToken(r *request) Answer {
+	token := r.Token
 	if token == "" {
 		return Reject(400, "MissingDeviceToken")
 	}
 	if !hexToken.MatchString(token) || len(token)%2 != 0 {
 		return Reject(400, "BadDeviceToken")
 	}
-	a := c.service
 	a.mu.Lock()
-	d, known := a.tokens[r.environment+" "+token]
+	d, known := a.tokens[r.Environment+" "+token]
 	a.mu.Unlock()
-	if !known && !a.opts.AnyToken {
+	if !known && !a.anyToken {
 		return Reject(400, "BadDeviceToken")
 	}
 	if !d.gone.IsZero() {
 		return Answer{Status: 410, Reason: "Unregistered", Timestamp: d.gone}
 	}
-	topic := r.header.Get("apns-topic")
+	topic := r.Header.Get("apns-topic")
 	if d.topic != "" && topic != "" && strings.TrimSuffix(topic, ".voip") != d.topic {
 		return Reject(400, "DeviceTokenNotForTopic")
 	}
 	return Answer{}
 }
 
-func (c *serverConn) checkTopic(r *request) Answer {
-	topic := r.header.Get("apns-topic")
+func (*APNs) checkTopic(r *request) Answer {
+	topic := r.Header.Get("apns-topic")
 	switch {
 	case topic == "":
 		return Reject(400, "MissingTopic")
 	case !strings.HasSuffix(topic, ".voip") || len(topic) > 255:
 		return Reject(400, "BadTopic")
-	case r.header.Get("apns-push-type") != "voip":
+	case r.Header.Get("apns-push-type") != "voip":
 		return Reject(400, "InvalidPushType")
 	}
 	return Answer{}
@@ -177,33 +179,33 @@ var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // checkHeaders is stricter than Apple, who has defaults for all of these: a
 // call's push must say that it is urgent and when it is over.
-func (c *serverConn) checkHeaders(r *request) Answer {
-	if r.header.Get("apns-priority") != "10" {
+func (*APNs) checkHeaders(r *request) Answer {
+	if r.Header.Get("apns-priority") != "10" {
 		return Reject(400, "BadPriority")
 	}
-	expiration, err := strconv.ParseInt(r.header.Get("apns-expiration"), 10, 64)
-	if err != nil || expiration < 0 || expiration > r.at.Add(maxExpiration).Unix() {
+	expiration, err := strconv.ParseInt(r.Header.Get("apns-expiration"), 10, 64)
+	if err != nil || expiration < 0 || expiration > r.At.Add(maxExpiration).Unix() {
 		return Reject(400, "BadExpirationDate")
 	}
 	if expiration > 0 {
-		r.expiration = time.Unix(expiration, 0)
+		r.Expiration = time.Unix(expiration, 0)
 	}
-	if id := r.header.Get("apns-id"); id != "" && !uuidForm.MatchString(id) {
+	if id := r.Header.Get("apns-id"); id != "" && !uuidForm.MatchString(id) {
 		return Reject(400, "BadMessageId")
 	}
-	if len(r.header.Get("apns-collapse-id")) > 64 {
+	if len(r.Header.Get("apns-collapse-id")) > 64 {
 		return Reject(400, "BadCollapseId")
 	}
 	return Answer{}
 }
 
-func (c *serverConn) checkPayload(r *request) Answer {
+func (*APNs) checkPayload(r *request) Answer {
 	switch {
-	case len(r.body) == 0:
+	case len(r.Body) == 0:
 		return Reject(400, "PayloadEmpty")
-	case len(r.body) > maxPayload:
+	case len(r.Body) > maxPayload:
 		return Reject(413, "PayloadTooLarge")
-	case json.Unmarshal(r.body, &r.payload) != nil || r.payload["aps"] == nil:
+	case json.Unmarshal(r.Body, &r.Payload) != nil || r.Payload["aps"] == nil:
 		return Reject(400, "PayloadEmpty") // Apple has no better word for it
 	}
 	return Answer{}
