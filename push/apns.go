@@ -51,7 +51,7 @@ func newAPNs(cfgs []APNsConfig, dial DialFunc, log *slog.Logger) (*apns, error) 
 	a := &apns{log: log, apps: map[string]*app{}, backOff: newBackOffs()}
 	accounts := map[APNsConfig]*account{}
 	for _, cfg := range cfgs {
-		key := APNsConfig{TeamID: cfg.TeamID, KeyID: cfg.KeyID, KeyFile: cfg.KeyFile, Endpoint: cfg.Endpoint, RootCA: cfg.RootCA}
+		key := APNsConfig{TeamID: cfg.TeamID, KeyID: cfg.KeyID, KeyFile: cfg.KeyFile, Endpoint: cfg.Endpoint, RootCA: cfg.RootCA, masterKeyFile: cfg.masterKeyFile}
 		if accounts[key] == nil {
 			acc, err := a.newAccount(cfg, dial)
 			if err != nil {

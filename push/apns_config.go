@@ -22,6 +22,8 @@ type APNsConfig struct {
 	// other environment, since that would be the same place.
 	Endpoint string `yaml:"endpoint"`
 	RootCA   string `yaml:"root_ca"` // PEM file of further trust anchors
+
+	masterKeyFile string // push.master_key_file: see Config.complete
 }
 
 // environmentAuto: the environment of each token is found out and remembered.
@@ -46,7 +48,7 @@ func (a APNsConfig) Validate(report func(path, problem string)) {
 	if !isTeam(a.KeyID) {
 		report("key_id", fmt.Sprintf("%q is no key id: it is the ten capitals and digits in the name of AuthKey_….p8", a.KeyID))
 	}
-	if _, err := loadKey(a.KeyFile); err != nil {
+	if _, err := loadKey(a.KeyFile, a.masterKeyFile); err != nil {
 		report("key_file", err.Error())
 	}
 	switch a.Environment {
@@ -110,7 +112,7 @@ type credentials struct {
 }
 
 func (a APNsConfig) load() (credentials, error) {
-	key, err := loadKey(a.KeyFile)
+	key, err := loadKey(a.KeyFile, a.masterKeyFile)
 	if err != nil {
 		return credentials{}, fmt.Errorf("push.apns.key_file: %w", err)
 	}

@@ -4,14 +4,18 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 )
 
 // Config is the `push` section of the configuration. With no provider in it
 // the pushes are printed instead of sent.
 type Config struct {
 	// Header is the SIP header that carries the call UUID to the device.
-	Header string       `yaml:"header"`
-	APNs   []APNsConfig `yaml:"apns"`
+	Header string `yaml:"header"`
+	// MasterKeyFile opens the credential files that are sealed; "": the key is
+	// in the environment or among systemd's credentials, if there is one.
+	MasterKeyFile string       `yaml:"master_key_file"`
+	APNs          []APNsConfig `yaml:"apns"`
 }
 
 // DefaultConfig has no provider.
@@ -19,10 +23,35 @@ func DefaultConfig() Config { return Config{Header: "X-Call-UUID"} }
 
 // Validate reports every fault with its path below `push`, files included.
 func (c Config) Validate(report func(path, problem string)) {
+	c = c.complete()
+	c.validateMasterKey(report)
 	if !isHeaderName(c.Header) {
 		report("header", fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Call-UUID", c.Header))
 	}
 	validateEach("apns", "topic", c.APNs, func(a APNsConfig) string { return a.Topic }, report)
+}
+
+// complete is a copy whose providers know what they need of the rest.
+func (c Config) complete() Config {
+	c.APNs = slices.Clone(c.APNs)
+	for i := range c.APNs {
+		c.APNs[i].masterKeyFile = c.MasterKeyFile
+	}
+	return c
+}
+
+// validateMasterKey looks at the configured file only: another source is asked
+// when a sealed file is met.
+func (c Config) validateMasterKey(report func(path, problem string)) {
+	if c.MasterKeyFile == "" {
+		return
+	}
+	m, err := loadMasterKey(c.MasterKeyFile)
+	if err != nil {
+		report("master_key_file", err.Error())
+		return
+	}
+	m.forget()
 }
 
 // validateEach validates the entries of a list, whose names must differ.

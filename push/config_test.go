@@ -15,6 +15,7 @@ func TestDefaultConfigIsValid(t *testing.T) {
 func TestConfigKeys(t *testing.T) {
 	const text = `
 header: X-UUID
+master_key_file: M
 apns:
   - {topic: a.b, team_id: T, key_id: K, key_file: F, environment: auto, payload: reveille, endpoint: E, root_ca: R}
 `
@@ -24,7 +25,7 @@ apns:
 	if err := dec.Decode(&c); err != nil {
 		t.Fatal(err)
 	}
-	if want := (APNsConfig{"a.b", "T", "K", "F", "auto", "reveille", "E", "R"}); c.Header != "X-UUID" || c.APNs[0] != want {
+	if want := (APNsConfig{"a.b", "T", "K", "F", "auto", "reveille", "E", "R", ""}); c.Header != "X-UUID" || c.MasterKeyFile != "M" || c.APNs[0] != want {
 		t.Errorf("%+v", c)
 	}
 }

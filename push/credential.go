@@ -5,28 +5,24 @@ import (
 	"crypto/elliptic"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/sideshow/apns2/token"
 )
 
-// maxKeyFile: a .p8 has about 250 bytes.
-const maxKeyFile = 64 << 10
-
-// loadKey reads an APNs signing key (.p8: PKCS #8 in PEM, ECDSA on P-256). The
-// file must not be open to others. Errors say how to mend it and hold nothing
-// of the file's content.
-func loadKey(file string) (*ecdsa.PrivateKey, error) {
+// loadKey reads an APNs signing key (.p8: PKCS #8 in PEM, ECDSA on P-256),
+// plain or sealed. Errors say how to mend it and hold nothing of the file's
+// content.
+func loadKey(file, masterKeyFile string) (*ecdsa.PrivateKey, error) {
 	if file == "" {
 		return nil, errors.New("is empty: give the path of the AuthKey_….p8 that Apple let you download once")
 	}
-	raw, err := readSecret(file)
+	raw, err := readCredential(file, masterKeyFile)
 	if err != nil {
 		return nil, err
 	}
+	defer clear(raw)
 	key, err := token.AuthKeyFromBytes(raw)
 	switch {
 	case errors.Is(err, token.ErrAuthKeyNotPem):
@@ -39,28 +35,6 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("%s is on curve %s: APNs signs with P-256 (ES256); use the .p8 from Apple", file, key.Curve.Params().Name)
 	}
 	return key, nil
-}
-
-// readSecret reads a file that only its owner, or its group for reading, may open.
-func readSecret(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no regular file", file)
-	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("%s can be read by others (mode %04o): chmod o= %s", file, info.Mode().Perm(), file)
-	case info.Size() > maxKeyFile:
-		return nil, fmt.Errorf("%s has %d bytes: a key has a few hundred", file, info.Size())
-	}
-	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }
 
 // Life of a provider token. Apple takes one for 60 minutes and answers 429 to

@@ -32,7 +32,7 @@ func TestLoadKey(t *testing.T) {
 	text := pemKey(t, good)
 
 	for _, mode := range []os.FileMode{0o600, 0o640, 0o400} {
-		if _, err := loadKey(writeFile(t, "good.p8", text, mode)); err != nil {
+		if _, err := loadKey(writeFile(t, "good.p8", text, mode), ""); err != nil {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 	}
@@ -42,21 +42,21 @@ func TestLoadKey(t *testing.T) {
 		"garbage": {string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("not DER")})), "copy it whole"},
 		"RSA":     {pemKey(t, rsaKey), "ECDSA"},
 		"P-384":   {pemKey(t, p384), "P-256"},
-		"huge":    {strings.Repeat("x", maxKeyFile+1), "bytes"},
+		"huge":    {strings.Repeat("x", maxCredential+1), "bytes"},
 	} {
 		file := writeFile(t, "key.p8", tt.content, 0o600)
-		if _, err := loadKey(file); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
+		if _, err := loadKey(file, ""); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	open := writeFile(t, "open.p8", text, 0o644)
-	if _, err := loadKey(open); err == nil || !strings.Contains(err.Error(), "chmod o= "+open) {
+	if _, err := loadKey(open, ""); err == nil || !strings.Contains(err.Error(), "chmod o= "+open) {
 		t.Errorf("readable by others: %v", err)
 	}
-	if _, err := loadKey(t.TempDir()); err == nil {
+	if _, err := loadKey(t.TempDir(), ""); err == nil {
 		t.Error("a directory: no error")
 	}
-	if _, err := loadKey("/does/not/exist.p8"); err == nil || !strings.Contains(err.Error(), "/does/not/exist.p8") {
+	if _, err := loadKey("/does/not/exist.p8", ""); err == nil || !strings.Contains(err.Error(), "/does/not/exist.p8") {
 		t.Errorf("missing: %v", err)
 	}
 }

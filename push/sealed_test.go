@@ -226,3 +226,40 @@ func FuzzSealedFile(f *testing.F) {
 		}
 	})
 }
+
+// TestSealedKeyPushes: a signing key that is sealed signs like a plain one,
+// and the configuration's check opens it as well.
+func TestSealedKeyPushes(t *testing.T) {
+	noMasterKey(t)
+	w := newSocketWorld(t)
+	key, err := os.ReadFile(w.cfg.APNs[0].KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cfg.APNs[0].KeyFile, w.cfg.MasterKeyFile = sealed(t, string(key))
+	w.cfg.Validate(func(path, problem string) { t.Errorf("%s: %s", path, problem) })
+	sender, err := NewSender(w.cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sender.Close()
+	if out := sender.Send(t.Context(), "device-1", Target{Provider: "apns", Param: testParam, PRID: testToken}, testMessage("u1")); out.Verdict != Sent {
+		t.Errorf("%+v", out)
+	}
+	right := w.cfg.MasterKeyFile
+	for want, master := range map[string]string{
+		"key_file:": writeFile(t, "other", string(NewMasterKey()), 0o600), "master_key_file:": writeFile(t, "none", "x", 0o600),
+		"there is no master key": "", "/none": "/none",
+	} {
+		w.cfg.MasterKeyFile = master
+		if err := w.cfg.first(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	raw, _ := os.ReadFile(right)
+	t.Setenv(masterVariable, string(raw))
+	w.cfg.MasterKeyFile = ""
+	if err := w.cfg.first(); err != nil {
+		t.Errorf("by the environment: %v", err)
+	}
+}

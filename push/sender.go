@@ -68,6 +68,7 @@ func NewSender(cfg Config, o Options) (*Sender, error) {
 // newProviders makes what is configured. On error the ones that were made are
 // returned too, to be closed.
 func newProviders(cfg Config, o Options) (made []Provider, err error) {
+	cfg = cfg.complete()
 	if len(cfg.APNs) > 0 {
 		a, err := newAPNs(cfg.APNs, o.Dial, o.Log)
 		if err != nil {

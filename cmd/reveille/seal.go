@@ -17,8 +17,8 @@ func sealCommand() *command {
 	return &command{
 		name: "seal", args: "IN OUT", summary: "encrypt a credential file under a master key",
 		help: `Encrypts a push service's credential (APNs .p8 or .p12, an FCM service account, a webhook's secret) with AES-256-GCM, so
-that neither a backup nor the disk gives it away. The configuration names OUT in the place of IN: key_file, certificate,
-service_account_file, secret_file. No file is ever overwritten, all are written with mode 0600, and nothing secret is printed.
+that neither a backup nor the disk gives it away. The configuration then names OUT in the place of IN. No file is ever
+overwritten, all are written with mode 0600, and nothing secret is printed.
 
 The master key is 32 random bytes in base64 or hexadecimal. serve, check and doctor look for it in this order:
   push.master_key_file of the configuration
