@@ -52,7 +52,7 @@ func readCredential(file, masterKeyFile string) ([]byte, error) {
 	if err != nil || !bytes.HasPrefix(raw, []byte(sealedPrefix)) {
 		return raw, err
 	}
-	plain, err := unseal(raw, masterKeyFile)
+	plain, err := openSealed(raw, masterKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("%s %w", file, err)
 	}
@@ -89,8 +89,8 @@ func readPrivate(file string) ([]byte, error) {
 	return raw[:n], nil
 }
 
-// unseal opens the content of a sealed file. Its errors follow the file's name.
-func unseal(text []byte, masterKeyFile string) ([]byte, error) {
+// openSealed opens the content of a sealed file. Its errors follow the file's name.
+func openSealed(text []byte, masterKeyFile string) ([]byte, error) {
 	sealed, err := parseSealed(text)
 	if err != nil {
 		return nil, err
@@ -290,7 +290,7 @@ func OpenCredential(file, masterKeyFile string) (plain []byte, keyID string, err
 		clear(raw)
 		return nil, "", fmt.Errorf("%s is no sealed file: its first line is not %s", file, sealedMagic+"…")
 	}
-	if plain, err = unseal(raw, masterKeyFile); err != nil {
+	if plain, err = openSealed(raw, masterKeyFile); err != nil {
 		return nil, "", fmt.Errorf("%s %w", file, err)
 	}
 	sealed, _ := parseSealed(raw)

@@ -135,7 +135,7 @@ func TestEveryBitIsAuthenticated(t *testing.T) {
 			changed := bytes.Clone(text)
 			changed[i] ^= 1 << bit
 			if bytes.HasPrefix(changed, []byte(sealedPrefix)) {
-				if plain, err := unseal(changed, master); err == nil {
+				if plain, err := openSealed(changed, master); err == nil {
 					t.Fatalf("byte %d, bit %d: opened %q: %s", i, bit, plain, changed)
 				}
 			}
@@ -217,7 +217,7 @@ func FuzzSealedFile(f *testing.F) {
 	f.Add([]byte(sealedMagic + "00000000\n"))
 	f.Add([]byte(sealedPrefix + "v2 x\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		plain, err := unseal(text, master)
+		plain, err := openSealed(text, master)
 		if err == nil && string(plain) != "secret" {
 			t.Errorf("opened %q", plain)
 		}
