@@ -34,6 +34,7 @@ type apns struct {
 type app struct {
 	cfg     APNsConfig
 	account *account
+	layout  *layout // of a VoIP push
 }
 
 // account is one key at one endpoint. Apple binds a connection to the first
@@ -45,13 +46,16 @@ type account struct {
 	pools   map[string]*connPool
 }
 
+// accountKey is what apps have in common that share an account.
+type accountKey struct{ team, key, file, endpoint, roots, master string }
+
 // newAPNs loads every key and starts connecting; what can be wrong in the
 // configuration is found here.
 func newAPNs(cfgs []APNsConfig, dial DialFunc, log *slog.Logger) (*apns, error) {
 	a := &apns{log: log, apps: map[string]*app{}, backOff: newBackOffs()}
-	accounts := map[APNsConfig]*account{}
+	accounts := map[accountKey]*account{}
 	for _, cfg := range cfgs {
-		key := APNsConfig{TeamID: cfg.TeamID, KeyID: cfg.KeyID, KeyFile: cfg.KeyFile, Endpoint: cfg.Endpoint, RootCA: cfg.RootCA, masterKeyFile: cfg.masterKeyFile}
+		key := accountKey{cfg.TeamID, cfg.KeyID, cfg.KeyFile, cfg.Endpoint, cfg.RootCA, cfg.masterKeyFile}
 		if accounts[key] == nil {
 			acc, err := a.newAccount(cfg, dial)
 			if err != nil {
@@ -60,7 +64,12 @@ func newAPNs(cfgs []APNsConfig, dial DialFunc, log *slog.Logger) (*apns, error) 
 			}
 			accounts[key] = acc
 		}
-		a.apps[cfg.Topic] = &app{cfg, accounts[key]}
+		layout, err := newLayout(cfg.PayloadConfig, formVoIP)
+		if err != nil {
+			a.Close()
+			return nil, fmt.Errorf("push.apns.%w", err)
+		}
+		a.apps[cfg.Topic] = &app{cfg, accounts[key], layout}
 	}
 	for _, app := range a.apps {
 		app.account.pools[app.cfg.firstEnvironment()].warm()
@@ -179,6 +188,7 @@ type job struct {
 	env     string
 	flipped bool // env is the second one tried
 	token   string
+	target  Target
 	message Message
 	payload []byte
 	out     Outcome // Attempts and Shortened
@@ -202,11 +212,11 @@ func (a *apns) prepare(t Target, m Message) (*job, Outcome) {
 	if !m.ExpiresAt.IsZero() && !time.Now().Before(m.ExpiresAt) {
 		return nil, Outcome{Verdict: Failed, Reason: "Expired", Err: errors.New("the call's time was over before the push was sent")}
 	}
-	payload, shortened, err := buildPayload(m, maxVoIPPayload)
+	payload, shortened, err := app.layout.build(m, t)
 	if err != nil {
 		return nil, Outcome{Verdict: Refused, Alarm: true, Reason: "Payload", Err: err}
 	}
-	return &job{app: app, env: app.environment(t), token: token, message: m, payload: payload, out: Outcome{Shortened: shortened}}, Outcome{}
+	return &job{app: app, env: app.environment(t), token: token, target: t, message: m, payload: payload, out: Outcome{Shortened: shortened}}, Outcome{}
 }
 
 // environment is where to try a target first: what is configured, else what
@@ -271,7 +281,7 @@ func (j *job) again(do action, x *apnsExchange) bool {
 		}
 		j.env, j.flipped = otherEnvironment(j.env), true
 	case minimal:
-		body, err := minimalPayload(j.message)
+		body, err := j.app.layout.minimal(j.message, j.target)
 		if err != nil || len(body) >= len(j.payload) {
 			return false
 		}

@@ -15,13 +15,14 @@ type APNsConfig struct {
 	KeyID       string `yaml:"key_id"`      // 10 characters
 	KeyFile     string `yaml:"key_file"`    // AuthKey_….p8
 	Environment string `yaml:"environment"` // production, sandbox or auto; "" is auto
-	Payload     string `yaml:"payload"`     // "reveille"; "" is that too
 	// Endpoint is where to push instead of Apple's hosts: one https URL for
 	// both environments (an on-site relay), or two with a comma between them,
 	// production first. With one, a token is never tried a second time in the
 	// other environment, since that would be the same place.
 	Endpoint string `yaml:"endpoint"`
 	RootCA   string `yaml:"root_ca"` // PEM file of further trust anchors
+
+	PayloadConfig `yaml:",inline"`
 
 	masterKeyFile string // push.master_key_file: see Config.complete
 }
@@ -56,9 +57,7 @@ func (a APNsConfig) Validate(report func(path, problem string)) {
 	default:
 		report("environment", fmt.Sprintf("%q is unknown: use production, sandbox or auto", a.Environment))
 	}
-	if a.Payload != "" && a.Payload != "reveille" {
-		report("payload", fmt.Sprintf("%q is unknown: use reveille", a.Payload))
-	}
+	a.validate(report, formVoIP, formAlert)
 	if _, err := a.endpoints(); err != nil {
 		report("endpoint", err.Error())
 	}

@@ -2,6 +2,7 @@ package push
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -17,7 +18,8 @@ func TestConfigKeys(t *testing.T) {
 header: X-UUID
 master_key_file: M
 apns:
-  - {topic: a.b, team_id: T, key_id: K, key_file: F, environment: auto, payload: reveille, endpoint: E, root_ca: R}
+  - {topic: a.b, team_id: T, key_id: K, key_file: F, environment: auto, payload: reveille, endpoint: E, root_ca: R,
+     template: {k: v}, encrypt: true, headers: [X-A]}
 `
 	dec := yaml.NewDecoder(strings.NewReader(text))
 	dec.KnownFields(true)
@@ -25,7 +27,8 @@ apns:
 	if err := dec.Decode(&c); err != nil {
 		t.Fatal(err)
 	}
-	if want := (APNsConfig{"a.b", "T", "K", "F", "auto", "reveille", "E", "R", ""}); c.Header != "X-UUID" || c.MasterKeyFile != "M" || c.APNs[0] != want {
+	if want := (APNsConfig{"a.b", "T", "K", "F", "auto", "E", "R",
+		PayloadConfig{"reveille", map[string]string{"k": "v"}, true, []string{"X-A"}}, ""}); c.Header != "X-UUID" || c.MasterKeyFile != "M" || !reflect.DeepEqual(c.APNs[0], want) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -48,7 +51,7 @@ func TestValidate(t *testing.T) {
 		{"key_file", "AuthKey", func(c *APNsConfig) { c.KeyFile = "" }},
 		{"key_file", "/none.p8", func(c *APNsConfig) { c.KeyFile = "/none.p8" }},
 		{"environment", "production, sandbox or auto", func(c *APNsConfig) { c.Environment = "dev" }},
-		{"payload", "reveille", func(c *APNsConfig) { c.Payload = "linphone" }},
+		{"payload", "reveille", func(c *APNsConfig) { c.Payload = "x" }},
 		{"endpoint", "https://HOST", func(c *APNsConfig) { c.Endpoint = "http://x" }},
 		{"endpoint", "https://HOST", func(c *APNsConfig) { c.Endpoint = "https://x/path" }},
 		{"endpoint", "https://HOST", func(c *APNsConfig) { c.Endpoint = "https://a,ftp://b" }},
@@ -74,7 +77,7 @@ func TestValidate(t *testing.T) {
 
 func TestValidateTellsEverything(t *testing.T) {
 	var paths []string
-	Config{Header: "bad header", APNs: []APNsConfig{{Topic: "a b", Environment: "x", Payload: "x", Endpoint: "x", RootCA: "/x"}, {Topic: "a b"}}}.
+	Config{Header: "bad header", APNs: []APNsConfig{{Topic: "a b", Environment: "x", PayloadConfig: PayloadConfig{Payload: "x"}, Endpoint: "x", RootCA: "/x"}, {Topic: "a b"}}}.
 		Validate(func(path, problem string) { paths = append(paths, path) })
 	want := "header apns[0].topic apns[0].team_id apns[0].key_id apns[0].key_file apns[0].environment apns[0].payload apns[0].endpoint apns[0].root_ca " +
 		"apns[1].topic apns[1].team_id apns[1].key_id apns[1].key_file apns[1].topic"

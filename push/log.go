@@ -14,18 +14,22 @@ const logName = "log"
 // logProvider stands in while nothing is configured: it prints each push and
 // calls it sent, so that a first INVITE shows what would have woken the phone.
 type logProvider struct {
-	mu sync.Mutex // keeps the lines whole
-	w  io.Writer
+	layout *layout
+	mu     sync.Mutex // keeps the lines whole
+	w      io.Writer
 }
 
-func newLogProvider(w io.Writer) *logProvider { return &logProvider{w: w} }
+func newLogProvider(w io.Writer) (*logProvider, error) {
+	l, err := newLayout(PayloadConfig{}, formVoIP)
+	return &logProvider{layout: l, w: w}, err
+}
 
 func (l *logProvider) Name() string       { return logName }
 func (l *logProvider) Serves(string) bool { return true }
 
 // Push prints the payload, without the token.
 func (l *logProvider) Push(_ context.Context, t Target, m Message) (Outcome, bool) {
-	body, shortened, err := buildPayload(m, maxVoIPPayload)
+	body, shortened, err := l.layout.build(m, t)
 	if err != nil {
 		return Outcome{Verdict: Refused, Alarm: true, Reason: "Payload", Err: err}, false
 	}

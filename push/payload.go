@@ -1,153 +1,163 @@
 package push
 
 import (
-	"encoding/json"
-	"maps"
+	"fmt"
 	"slices"
-	"time"
+	"strings"
 )
 
-// Limits of the payload. Apple takes 5120 bytes for a VoIP push and answers
-// 413 above it. The rune limits keep every field but the headers within that
-// even when each rune costs six bytes of JSON (\u003c).
+// form is what kind of push a payload is for: it decides the frame around the
+// fields of the preset, and how large the whole may be.
+type form int
+
+const (
+	formVoIP    form = iota // APNs, push type voip: an empty aps
+	formAlert               // APNs, push type alert: aps with an alert that a notification service extension may change
+	formFCM                 // the data of an FCM message: a flat object, every value a string
+	formWebhook             // a JSON object
+)
+
+// The limits in bytes. Apple takes 5120 for a VoIP push and 4096 for any other,
+// and answers 413 above. FCM counts 4096 over the keys and values of data; the
+// object's JSON, which is never smaller than that, is held to it here.
 const (
 	maxVoIPPayload = 5120
-	maxText        = 64  // runes of a caller-controlled field
-	maxID          = 128 // runes of UUID and Call-ID, which we choose ourselves
-	maxHeaderText  = 256 // runes of a header's value
-	maxHeaders     = 32
+	maxPayload     = 4096
 )
 
-// reveillePayload is the preset `reveille`. Every key is always present; times
-// are RFC 3339 in UTC with whole seconds, which ISO8601DateFormatter and
-// Instant.parse read as they are.
-type reveillePayload struct {
-	APS        struct{}          `json:"aps"`
-	UUID       string            `json:"uuid"`
-	CallID     string            `json:"call_id"`
-	Handle     string            `json:"handle"`
-	HandleType string            `json:"handle_type"`
-	CallerName string            `json:"caller_name"`
-	To         string            `json:"to"`
-	Trunk      string            `json:"trunk"`
-	HasVideo   bool              `json:"has_video"`
-	Verstat    string            `json:"verstat"`
-	DivertedBy string            `json:"diverted_by"`
-	IssuedAt   string            `json:"issued_at"`
-	ExpiresAt  string            `json:"expires_at"`
-	Headers    map[string]string `json:"headers"`
+func (f form) limit() int {
+	if f == formVoIP {
+		return maxVoIPPayload
+	}
+	return maxPayload
 }
 
-// buildPayload renders m as the preset `reveille` in at most limit bytes of
-// JSON. What had to be shortened for it is named, in order.
-func buildPayload(m Message, limit int) (body []byte, shortened []string, err error) {
-	p := newReveillePayload(m)
-	if body, err = json.Marshal(&p); err != nil || len(body) <= limit {
+// String is how the form is named to an administrator.
+func (f form) String() string {
+	switch f {
+	case formVoIP:
+		return "apns"
+	case formAlert:
+		return "apns (alert)"
+	case formFCM:
+		return "fcm"
+	}
+	return "webhook"
+}
+
+// layout is how one app wants to be told of a call: made once from the
+// configuration, safe for concurrent use.
+type layout struct {
+	form    form
+	limit   int
+	root    []node
+	headers []allowed // the trunk's headers that may be copied
+}
+
+// newLayout makes the layout of an app. What is wrong in cfg is an error here
+// too, as Validate tells it.
+func newLayout(cfg PayloadConfig, f form) (*layout, error) {
+	if err := cfg.first(f); err != nil {
+		return nil, err
+	}
+	items, err := cfg.items(f)
+	if err != nil {
+		return nil, err
+	}
+	return &layout{form: f, limit: f.limit(), root: tree(framed(items, f), f), headers: allowList(cfg.Headers)}, nil
+}
+
+// build renders m for the device t within the form's limit. What had to be
+// shortened for it is named, in order.
+func (l *layout) build(m Message, t Target) (body []byte, shortened []string, err error) {
+	c := newCall(m, l.headers)
+	if body, err = l.render(c, t); err != nil || len(body) <= l.limit {
 		return body, nil, err
 	}
 	for _, step := range shortenings() {
-		for len(body) > limit && step.apply(&p) {
+		for len(body) > l.limit && step.apply(c) {
 			if len(shortened) == 0 || shortened[len(shortened)-1] != step.field {
 				shortened = append(shortened, step.field)
 			}
-			if body, err = json.Marshal(&p); err != nil {
+			if body, err = l.render(c, t); err != nil {
 				return nil, shortened, err
 			}
 		}
 	}
+	if len(body) > l.limit {
+		return nil, shortened, fmt.Errorf("the payload has %d bytes where %d are allowed, with all left out that can be: shorten push.….template", len(body), l.limit)
+	}
 	return body, shortened, nil
 }
 
-// minimalPayload keeps what an app cannot ring without: for the one retry
-// after the provider has called the payload too large or bad.
-func minimalPayload(m Message) ([]byte, error) {
-	p := newReveillePayload(m)
+// minimal keeps what an app cannot ring without: for the one retry after the
+// provider has called the payload too large or bad.
+func (l *layout) minimal(m Message, t Target) ([]byte, error) {
+	c := newCall(m, nil)
 	for _, step := range shortenings() {
-		for step.apply(&p) {
+		for step.apply(c) {
 		}
 	}
-	return json.Marshal(&p)
+	return l.render(c, t)
 }
 
-func newReveillePayload(m Message) reveillePayload {
-	p := reveillePayload{
-		UUID:       clean(m.UUID, maxID),
-		CallID:     clean(m.CallID, maxID),
-		Handle:     clean(m.Handle, maxText),
-		HandleType: oneOf(m.HandleType, "generic", "number"),
-		CallerName: clean(m.CallerName, maxText),
-		To:         clean(m.To, maxText),
-		Trunk:      clean(m.Trunk, maxText),
-		HasVideo:   m.HasVideo,
-		Verstat:    oneOf(m.Verstat, "none", "verified", "failed"),
-		DivertedBy: clean(m.DivertedBy, maxText),
-		IssuedAt:   rfc3339(m.IssuedAt),
-		ExpiresAt:  rfc3339(m.ExpiresAt),
-		Headers:    make(map[string]string, min(len(m.Headers), maxHeaders)),
-	}
-	for _, name := range headerNames(m.Headers) {
-		if key := clean(name, maxText); key != "" {
-			p.Headers[key] = clean(m.Headers[name], maxHeaderText)
-		}
-	}
-	return p
-}
-
-// headerNames are the names of at most maxHeaders headers, in their sorted order.
-func headerNames(h map[string]string) []string {
-	if len(h) == 0 {
-		return nil
-	}
-	names := slices.Sorted(maps.Keys(h))
-	return names[:min(len(names), maxHeaders)]
+// render writes the call as it is.
+func (l *layout) render(c *call, _ Target) ([]byte, error) {
+	e := encoder{buf: make([]byte, 0, 768), strings: l.form == formFCM}
+	e.object(l.root, c)
+	return e.buf, e.err
 }
 
 // shortening is one way to make a payload smaller. apply returns false when it
 // has nothing left to give.
 type shortening struct {
 	field string
-	apply func(*reveillePayload) bool
+	apply func(*call) bool
 }
 
-// shortenings in their fixed order: what the app needs least goes first.
-// uuid, call_id and handle are never touched.
+// shortenings in their fixed order: what the app needs least goes first. The
+// UUID, the Call-ID and the handle are never touched.
 func shortenings() []shortening {
-	blank := func(field func(*reveillePayload) *string) func(*reveillePayload) bool {
-		return func(p *reveillePayload) bool {
-			s := field(p)
-			had := *s != ""
-			*s = ""
-			return had
-		}
-	}
 	return []shortening{
-		{"headers", dropLastHeader},
-		{"diverted_by", blank(func(p *reveillePayload) *string { return &p.DivertedBy })},
-		{"trunk", blank(func(p *reveillePayload) *string { return &p.Trunk })},
-		{"to", blank(func(p *reveillePayload) *string { return &p.To })},
-		{"caller_name", blank(func(p *reveillePayload) *string { return &p.CallerName })},
+		{"headers", (*call).dropLastHeader},
+		{"diverted_by", func(c *call) bool { return blank(&c.DivertedBy) }},
+		{"trunk", func(c *call) bool { return blank(&c.Trunk) }},
+		{"to", func(c *call) bool { return blank(&c.To) }},
+		{"caller_name", func(c *call) bool { return blank(&c.CallerName) }},
 	}
 }
 
-func dropLastHeader(p *reveillePayload) bool {
-	names := slices.Sorted(maps.Keys(p.Headers))
-	if len(names) == 0 {
-		return false
-	}
-	delete(p.Headers, names[len(names)-1])
-	return true
+func blank(s *string) bool {
+	had := *s != ""
+	*s = ""
+	return had
 }
 
-func oneOf(s, otherwise string, known ...string) string {
-	if slices.Contains(known, s) {
-		return s
+// framed puts the frame of the form before the fields, where they bring none
+// of their own.
+func framed(items []item, f form) []item {
+	has := slices.ContainsFunc(items, func(i item) bool { return i.path == "aps" || strings.HasPrefix(i.path, "aps.") })
+	if has {
+		return items
 	}
-	return otherwise
+	switch f {
+	case formVoIP:
+		return slices.Concat([]item{{path: "aps", put: emptyObject}}, items)
+	case formAlert:
+		return slices.Concat([]item{
+			{path: "aps.alert.title", put: title},
+			{path: "aps.alert.body", put: constant(alertBody)},
+			{path: "aps.sound", put: constant("default")},
+			{path: "aps.mutable-content", put: one},
+			{path: "aps.category", put: constant(alertCategory)},
+		}, items)
+	}
+	return items
 }
 
-func rfc3339(t time.Time) string {
-	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
-}
+// What the alert of a call says, and the category by which an app gives it
+// buttons.
+const (
+	alertBody     = "Incoming call"
+	alertCategory = "INCOMING_CALL"
+)

@@ -3,37 +3,54 @@ package push
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 )
 
-func TestPayloadReveille(t *testing.T) {
+// mustLayout is the layout of a configuration that has no fault.
+func mustLayout(t testing.TB, cfg PayloadConfig, f form) *layout {
+	t.Helper()
+	l, err := newLayout(cfg, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// callMessage is a call of which everything is known.
+func callMessage() Message {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 900e6, time.FixedZone("", 3600))
-	m := Message{
+	return Message{
 		UUID: "7d444840-9dc0-11d1-b245-5ffdce74fad2", CallID: "abc@reveille", Handle: "+4930123456", HandleType: "number",
 		CallerName: "Ada", To: "1001", Trunk: "carrier", HasVideo: true, Verstat: "verified", DivertedBy: "+49301",
-		IssuedAt: at, ExpiresAt: at.Add(20 * time.Second), Headers: map[string]string{"X-A": "b"},
+		IssuedAt: at, ExpiresAt: at.Add(20 * time.Second), Headers: map[string]string{"X-A": "b", "X-Secret": "not listed"},
 	}
-	got, shortened, err := buildPayload(m, maxVoIPPayload)
-	if err != nil || shortened != nil {
-		t.Fatal(err, shortened)
-	}
-	const want = `{"aps":{},"uuid":"7d444840-9dc0-11d1-b245-5ffdce74fad2","call_id":"abc@reveille","handle":"+4930123456",` +
+}
+
+func TestPayloadReveille(t *testing.T) {
+	const fields = `"uuid":"7d444840-9dc0-11d1-b245-5ffdce74fad2","call_id":"abc@reveille","handle":"+4930123456",` +
 		`"handle_type":"number","caller_name":"Ada","to":"1001","trunk":"carrier","has_video":true,"verstat":"verified",` +
-		`"diverted_by":"+49301","issued_at":"2026-03-01T11:00:00Z","expires_at":"2026-03-01T11:00:20Z","headers":{"X-A":"b"}}`
-	if string(got) != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+		`"diverted_by":"+49301","issued_at":"2026-03-01T11:00:00Z","expires_at":"2026-03-01T11:00:20Z","headers":{"x-A":"b"}}`
+	for f, want := range map[form]string{
+		formVoIP: `{"aps":{},` + fields,
+		formAlert: `{"aps":{"alert":{"title":"Ada","body":"Incoming call"},"sound":"default","mutable-content":1,` +
+			`"category":"INCOMING_CALL"},` + fields,
+		formFCM:     strings.NewReplacer(`:true`, `:"true"`, `{"x-A":"b"}`, `"{\"x-A\":\"b\"}"`).Replace("{" + fields),
+		formWebhook: "{" + fields,
+	} {
+		got, shortened, err := mustLayout(t, PayloadConfig{Headers: []string{"x-A"}}, f).build(callMessage(), Target{})
+		if err != nil || shortened != nil || string(got) != want {
+			t.Errorf("%v: got  %s (%v, %v)\nwant %s", f, got, shortened, err, want)
+		}
 	}
 }
 
 func TestPayloadOfNothing(t *testing.T) {
-	got, _, err := buildPayload(Message{HandleType: "sip", Verstat: "maybe"}, maxVoIPPayload)
+	got, _, err := mustLayout(t, PayloadConfig{}, formVoIP).build(Message{HandleType: "sip", Verstat: "maybe", Test: true}, Target{})
 	const want = `{"aps":{},"uuid":"","call_id":"","handle":"","handle_type":"generic","caller_name":"","to":"","trunk":"",` +
-		`"has_video":false,"verstat":"none","diverted_by":"","issued_at":"","expires_at":"","headers":{}}`
+		`"has_video":false,"verstat":"none","diverted_by":"","issued_at":"","expires_at":"","test":true,"headers":{}}`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 	}
@@ -65,25 +82,32 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// bulky is a message whose every field costs as much JSON as it can.
-func bulky(headers int) Message {
-	dear := strings.Repeat("<", 10000)
+// bulky is a message whose every field costs as much JSON as it can, and the
+// headers that it wants copied.
+func bulky(headers int) (Message, PayloadConfig) {
+	dear := strings.Repeat("😀", 10000)
 	m := Message{UUID: dear, CallID: dear, Handle: dear, CallerName: dear, To: dear, Trunk: dear, DivertedBy: dear,
 		IssuedAt: time.Unix(0, 0), ExpiresAt: time.Unix(0, 0), Headers: map[string]string{}}
+	var cfg PayloadConfig
 	for i := range headers {
-		m.Headers[fmt.Sprintf("%03d%s", i, dear)] = dear
+		name := fmt.Sprintf("x-%03d-%s", i, strings.Repeat("a", 50))
+		m.Headers[canonicalHeader(name)] = dear
+		cfg.Headers = append(cfg.Headers, name)
 	}
-	return m
+	return m, cfg
 }
 
 func TestPayloadAlwaysFits(t *testing.T) {
-	for headers := range 40 {
-		body, shortened, err := buildPayload(bulky(headers), maxVoIPPayload)
-		if err != nil || len(body) > maxVoIPPayload || !json.Valid(body) {
-			t.Fatalf("%d headers: %d bytes, %v", headers, len(body), err)
-		}
-		if headers > 2 && !slices.Equal(shortened, []string{"headers"}) {
-			t.Errorf("%d headers: shortened %q", headers, shortened)
+	for headers := range maxHeaders + 1 {
+		for f := formVoIP; f <= formWebhook; f++ {
+			m, cfg := bulky(headers)
+			body, shortened, err := mustLayout(t, cfg, f).build(m, Target{})
+			if err != nil || len(body) > f.limit() || !json.Valid(body) {
+				t.Fatalf("%v, %d headers: %d bytes, %v", f, headers, len(body), err)
+			}
+			if headers > 2 && !slices.Equal(shortened, []string{"headers"}) {
+				t.Errorf("%v, %d headers: shortened %q", f, headers, shortened)
+			}
 		}
 	}
 }
@@ -91,62 +115,62 @@ func TestPayloadAlwaysFits(t *testing.T) {
 // TestPayloadShortensInOrder holds the order in which fields go as the room
 // gets less, and that the call's identity and the caller's handle never do.
 func TestPayloadShortensInOrder(t *testing.T) {
-	m := bulky(3)
-	full, _, err := buildPayload(m, 1<<20)
+	m, cfg := bulky(3)
+	l := mustLayout(t, cfg, formVoIP)
+	l.limit = 1 << 20
+	full, _, err := l.build(m, Target{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	least, err := l.minimal(m, Target{})
+	if err != nil || len(least) > 2500 {
+		t.Fatalf("at last %d bytes, %v", len(least), err)
+	}
 	order := []string{"headers", "diverted_by", "trunk", "to", "caller_name"}
 	longest := 0
-	for limit := len(full); limit > 0; limit -= 50 {
-		body, shortened, err := buildPayload(m, limit)
-		if err != nil || !slices.Equal(shortened, order[:len(shortened)]) || len(shortened) < longest {
-			t.Fatalf("limit %d: shortened %q, %v", limit, shortened, err)
+	for l.limit = len(full); l.limit >= len(least); l.limit -= 10 {
+		body, shortened, err := l.build(m, Target{})
+		if err != nil || len(body) > l.limit || !slices.Equal(shortened, order[:len(shortened)]) || len(shortened) < longest {
+			t.Fatalf("limit %d: shortened %q, %v", l.limit, shortened, err)
 		}
 		longest = len(shortened)
-		var p reveillePayload
+		var p struct {
+			UUID   string
+			CallID string `json:"call_id"`
+			Handle string
+		}
 		if err := json.Unmarshal(body, &p); err != nil || p.UUID == "" || p.CallID == "" || p.Handle == "" {
-			t.Fatalf("limit %d: %v %s", limit, err, body)
+			t.Fatalf("limit %d: %v %s", l.limit, err, body)
 		}
 	}
-	least, err := minimalPayload(m)
-	if err != nil || longest != len(order) || len(least) > 2500 {
-		t.Errorf("at last %d bytes, %d fields shortened, %v", len(least), longest, err)
+	if longest != len(order) {
+		t.Errorf("at last %d fields shortened", longest)
+	}
+	l.limit = len(least) - 1
+	if body, _, err := l.build(m, Target{}); err == nil {
+		t.Errorf("limit %d: %s", l.limit, body)
 	}
 }
 
-func FuzzPayload(f *testing.F) {
-	f.Add("u", "c", "+49301", "number", "Ada", "1001", "carrier", "verified", "", "X-A", "b", int64(1e9))
-	f.Add("\xff", "\u202e", "<>&\u2028", "", strings.Repeat("😀", 99), "\x00", "\\\"", "no", "\u200b", strings.Repeat("<", 5000), strings.Repeat("\x01", 5000), int64(-1<<62))
-	f.Fuzz(func(t *testing.T, uuid, callID, handle, kind, name, to, trunk, verstat, diverted, key, value string, at int64) {
-		m := Message{UUID: uuid, CallID: callID, Handle: handle, HandleType: kind, CallerName: name, To: to, Trunk: trunk,
-			Verstat: verstat, DivertedBy: diverted, IssuedAt: time.Unix(at, 0), ExpiresAt: time.Unix(0, at),
-			Headers: map[string]string{key: value, value: key, key + value: value + key}}
-		body, _, err := buildPayload(m, maxVoIPPayload)
-		if err != nil || len(body) > maxVoIPPayload || !utf8.Valid(body) {
-			t.Fatalf("%d bytes, %v", len(body), err)
-		}
-		var p reveillePayload
-		if err := json.Unmarshal(body, &p); err != nil {
-			t.Fatalf("%v in %s", err, body)
-		}
-		for _, s := range []string{p.Handle, p.CallerName, p.To, p.Trunk, p.DivertedBy} {
-			if utf8.RuneCountInString(s) > maxText || strings.ContainsFunc(s, isHidden) || clean(s, maxText) != s {
-				t.Fatalf("%q is not clean", s)
-			}
-		}
-		again, err := json.Marshal(&p)
-		if err != nil || !reflect.DeepEqual(again, body) {
-			t.Fatalf("not stable: %s, %s", body, again)
+// FuzzText holds our JSON of texts against the standard library's.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{"", "a", "\"\\/", "\x00\x1f\x7f", "\xff\xc0", "é😀\u2028", "<>&"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var got string
+		if err := json.Unmarshal(appendText(nil, s), &got); err != nil || got != string([]rune(s)) {
+			t.Fatalf("%q came back as %q, %v", s, got, err)
 		}
 	})
 }
 
 func BenchmarkPayload(b *testing.B) {
+	l := mustLayout(b, PayloadConfig{}, formVoIP)
 	m := testMessage("7d444840-9dc0-11d1-b245-5ffdce74fad2")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := buildPayload(m, maxVoIPPayload); err != nil {
+		if _, _, err := l.build(m, Target{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -54,10 +54,11 @@ type Message struct {
 	Verstat     string // "verified", "failed", else "none"
 	DivertedBy  string
 	IssuedAt    time.Time
-	ExpiresAt   time.Time // after this the device need not ring any more; zero: not known
-	Headers     map[string]string
-	Again       bool      // a second push for the call: the device woke by the first, and its connection has gone since
-	TargetSince time.Time // when the device registered this target; zero: not known. A 410 that is older does not kill the target.
+	ExpiresAt   time.Time         // after this the device need not ring any more; zero: not known
+	Headers     map[string]string // headers of the trunk's INVITE, by canonical name; see Sender.Headers
+	Test        bool              // no call: an administrator's test of the device
+	Again       bool              // a second push for the call: the device woke by the first, and its connection has gone since
+	TargetSince time.Time         // when the device registered this target; zero: not known. A 410 that is older does not kill the target.
 }
 
 // Verdict is what a push came to.

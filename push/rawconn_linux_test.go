@@ -81,7 +81,8 @@ func (p *tarpit) close() {
 // no push is accepted twice.
 func TestUnacknowledgedIsSentElsewhere(t *testing.T) {
 	pit := &tarpit{t: t, shut: make(chan struct{})}
-	w := newWorld(t, pushtest.Options{}, Options{Dial: pit.dial}, nil)
+	large, headers := bulky(8)
+	w := newWorld(t, pushtest.Options{}, Options{Dial: pit.dial}, func(c *APNsConfig) { c.PayloadConfig = headers })
 	if out := w.send(testMessage("first")); out.Verdict != Sent {
 		t.Fatalf("outcome %+v", out)
 	}
@@ -91,7 +92,7 @@ func TestUnacknowledgedIsSentElsewhere(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range calls {
 		wg.Go(func() {
-			m := bulky(8)
+			m := large
 			m.UUID = fmt.Sprint("u", i)
 			m.ExpiresAt = time.Now().Add(20 * time.Second)
 			outs[i] = w.send(m)

@@ -77,7 +77,8 @@ func newProviders(cfg Config, o Options) (made []Provider, err error) {
 		made = append(made, a)
 	}
 	if len(made) == 0 {
-		made = []Provider{newLogProvider(o.LogTo)}
+		l, err := newLogProvider(o.LogTo)
+		return []Provider{l}, err
 	}
 	return made, nil
 }

@@ -96,7 +96,7 @@ func (w *world) apnsConfig() APNsConfig {
 		w.t.Fatal(err)
 	}
 	return APNsConfig{Topic: testBundle, TeamID: teamID, KeyID: keyID, KeyFile: keyFile,
-		Environment: environmentAuto, Payload: "reveille", Endpoint: w.service.Endpoint(), RootCA: ca}
+		Environment: environmentAuto, PayloadConfig: PayloadConfig{Payload: "reveille"}, Endpoint: w.service.Endpoint(), RootCA: ca}
 }
 
 // send pushes with the time that a call has for it.
