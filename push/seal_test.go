@@ -229,7 +229,7 @@ func FuzzSeal(f *testing.F) {
 // BenchmarkSeal is what `encrypt` adds to a push.
 func BenchmarkSeal(b *testing.B) {
 	key := readSealVectors(b).PublicKey
-	body, _, err := buildPayload(testMessage("7d444840-9dc0-11d1-b245-5ffdce74fad2"), maxVoIPPayload)
+	body, _, err := mustLayout(b, PayloadConfig{}, formVoIP).build(testMessage("7d444840-9dc0-11d1-b245-5ffdce74fad2"), Target{})
 	if err != nil {
 		b.Fatal(err)
 	}
