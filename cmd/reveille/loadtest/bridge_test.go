@@ -36,14 +36,19 @@ type rig struct {
 
 // startRig builds and starts the bridge with n extensions named "1" to "n",
 // each with the number 100000+i and the password "secret-i".
-func startRig(tb testing.TB, n int, extra string) *rig {
+// The push service is made with AnyToken and what options add to that.
+func startRig(tb testing.TB, n int, extra string, options ...func(*pushtest.Options)) *rig {
 	tb.Helper()
 	dir := tb.TempDir()
 	binary := filepath.Join(dir, "reveille")
 	if out, err := exec.Command("go", "build", "-o", binary, "reveille/cmd/reveille").CombinedOutput(); err != nil {
 		tb.Fatalf("build: %v\n%s", err, out)
 	}
-	apns, err := pushtest.NewAPNs(pushtest.Options{AnyToken: true})
+	service := pushtest.Options{AnyToken: true}
+	for _, set := range options {
+		set(&service)
+	}
+	apns, err := pushtest.NewAPNs(service)
 	if err != nil {
 		tb.Fatal(err)
 	}

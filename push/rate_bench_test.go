@@ -1,0 +1,59 @@
+package push
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// BenchmarkSendAtRate offers 2,000 pushes a second for 5 s, evenly, whatever
+// becomes of those before, to the service on a loopback socket in this process:
+// time from Send to the complete request there, and CPU of both together.
+func BenchmarkSendAtRate(b *testing.B) {
+	const rate, seconds = 2000, 5
+	w := newSocketWorld(b).quietly()
+	w.send(testMessage("first"))
+	<-w.service.Pushes()
+	for b.Loop() {
+		sent := make([]time.Time, rate*seconds)
+		took := make([]time.Duration, 0, len(sent))
+		var arrivals, sends sync.WaitGroup
+		arrivals.Go(func() {
+			for range sent {
+				p := <-w.service.Pushes()
+				i, _ := strconv.Atoi(p.Payload["handle"].(string))
+				took = append(took, p.At.Sub(sent[i]))
+			}
+		})
+		var before, after syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+		start := time.Now()
+		for i := range sent {
+			time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / rate)))
+			m := testMessage(start.String() + strconv.Itoa(i))
+			m.Handle = strconv.Itoa(i)
+			sent[i] = time.Now()
+			sends.Go(func() {
+				if out := w.send(m); out.Verdict != Sent {
+					b.Errorf("outcome %+v", out)
+				}
+			})
+		}
+		sends.Wait()
+		elapsed := time.Since(start)
+		syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+		arrivals.Wait()
+		slices.Sort(took)
+		b.ReportMetric(float64(len(sent))/elapsed.Seconds(), "pushes/s")
+		b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+		b.ReportMetric(float64(cpuOf(after)-cpuOf(before))/float64(time.Microsecond)/float64(len(sent)), "cpu-µs/push")
+	}
+}
+
+func cpuOf(r syscall.Rusage) time.Duration {
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
