@@ -12,6 +12,7 @@ type Answer struct {
 	Reason     string    // the provider's word for it, in the JSON body
 	Timestamp  time.Time // in Apple's JSON body, for 410
 	Field      string    // in Google's JSON body: the field that is at fault
+	Message    string    // in Google's JSON body: what a person reads
 	Body       string    // sent instead of the JSON; of any form and size
 	RetryAfter string    // header Retry-After
 	Delay      time.Duration

@@ -10,6 +10,13 @@
 //	// push.apns: endpoint: service.Endpoint(), root_ca: caFile, …
 //	push := <-service.Pushes()
 //
+// or
+//
+//	service, _ := pushtest.NewFCM(pushtest.FCMOptions{})
+//	file, _ := service.ServiceAccount(dir, "example-phone")
+//	service.AddToken("example-phone", registrationToken)
+//	// push.fcm: service_account_file: file, endpoint: service.URL(), …
+//
 // A service has one host or more, on loopback sockets or on any net.Listener:
 // over an in-memory one it also runs in a testing/synctest bubble. HTTP/2 is
 // spoken frame by frame (RFC 9113), not through net/http, so that a GOAWAY, a
