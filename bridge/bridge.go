@@ -24,6 +24,7 @@ import (
 // locator is what a call needs of the location service.
 type locator interface {
 	Devices(aor string) []location.Device
+	Device(aor, id string) (location.Device, bool)
 	Lookup(aor string) []location.Binding
 	Watch(aor string) *location.Watcher
 	WatchAll() *location.Watcher
@@ -31,8 +32,8 @@ type locator interface {
 
 // targets is what the outcome of a push changes.
 type targets interface {
-	TargetGone(aor, deviceID string, dead location.Target)
-	SetEnvironment(aor, deviceID, environment string)
+	TargetGone(d location.Device)
+	SetEnvironment(d location.Device, environment string)
 }
 
 // graveyard keeps the tombstones.

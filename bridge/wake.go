@@ -69,7 +69,7 @@ func (c *Call) message(d *device) push.Message {
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
 		Trunk: c.in.Trunk().Name(), Verstat: caller.Verstat, DivertedBy: caller.DivertedBy, IssuedAt: now,
-		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Registered, Again: !d.recalled.IsZero()}
+		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Confirmed, Again: !d.recalled.IsZero()}
 }
 
 // pushAnswered takes a provider's word.
@@ -90,9 +90,9 @@ func (c *Call) pushAnswered(d *device, o push.Outcome) {
 func (b *Bridge) learn(d location.Device, o push.Outcome) {
 	switch {
 	case o.Verdict == push.Gone:
-		b.targets.TargetGone(d.AOR, d.ID, d.Target)
+		b.targets.TargetGone(d)
 	case o.Verdict == push.Sent && o.Environment != "" && o.Environment != d.Target.Environment:
-		b.targets.SetEnvironment(d.AOR, d.ID, o.Environment)
+		b.targets.SetEnvironment(d, o.Environment)
 	}
 }
 

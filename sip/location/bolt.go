@@ -204,6 +204,7 @@ type deviceRow struct {
 	Provider, Param, PRID, Environment string
 	Key                                string `json:",omitempty"` // since 0.2; rows without it are older
 	Registered, Seen                   time.Time
+	Confirmed                          time.Time `json:",omitzero"` // older rows have none
 }
 
 func toRow(d Device) any {
@@ -211,14 +212,17 @@ func toRow(d Device) any {
 	return deviceRow{
 		ID: d.ID, AOR: d.AOR, Instance: d.Instance, UserAgent: d.UserAgent,
 		Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment, Key: t.Key,
-		Registered: d.Registered, Seen: d.Seen,
+		Registered: d.Registered, Confirmed: d.Confirmed, Seen: d.Seen,
 	}
 }
 
 func (r deviceRow) device() Device {
+	if r.Confirmed.IsZero() {
+		r.Confirmed = r.Registered
+	}
 	return Device{
 		ID: r.ID, AOR: r.AOR, Instance: r.Instance, UserAgent: r.UserAgent,
 		Target:     Target{Provider: r.Provider, Param: r.Param, PRID: r.PRID, Environment: r.Environment, Key: r.Key},
-		Registered: r.Registered, Seen: r.Seen,
+		Registered: r.Registered, Confirmed: r.Confirmed, Seen: r.Seen,
 	}
 }

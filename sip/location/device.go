@@ -20,9 +20,7 @@ type deviceRecord struct {
 func (l *Service) insertDevice(d Device) *deviceRecord {
 	r := &deviceRecord{Device: d, saved: d.Seen}
 	l.account(d.AOR).devices[d.ID] = r
-	if !d.Target.IsZero() {
-		l.tokens[d.Target.token()] = r
-	}
+	l.claim(r)
 	r.alarm.fire = func() { l.outlived(r) }
 	l.schedule(&r.alarm, d.Seen.Add(l.lifetime))
 	return r
@@ -75,23 +73,15 @@ func (l *Service) retarget(r *deviceRecord, t Target, now time.Time) bool {
 	if t.IsZero() {
 		return false
 	}
-	if t.token() == old.token() && t.Param == old.Param {
+	r.Confirmed = now
+	if sameTarget(t, old) {
 		r.Target.Key = t.Key // a target is stated as a whole: without a key it has none
 		return t.Key != old.Key
 	}
-	if other := l.tokens[t.token()]; other != nil && other != r {
-		l.log.Info("push target moved to another device", "aor", r.AOR, "device", r.ID,
-			"from_aor", other.AOR, "from_device", other.ID)
-		if a := l.accounts[other.AOR]; a != nil {
-			l.dropTarget(a, other.ID)
-			l.prune(a)
-		}
-	}
-	if !old.IsZero() {
-		delete(l.tokens, old.token())
-	}
-	r.Target, r.Registered = t, now
-	l.tokens[t.token()] = r
+	l.evict(r.key(), t)
+	l.release(r)
+	r.Target, r.Registered = learned(t, old), now
+	l.claim(r)
 	return true
 }
 
@@ -118,7 +108,7 @@ func (l *Service) dropTarget(a *account, id string) *flush {
 
 // untarget takes the target off a device that has one. mu is held.
 func (l *Service) untarget(r *deviceRecord) *flush {
-	delete(l.tokens, r.Target.token())
+	l.release(r)
 	r.Target = Target{}
 	return l.writer.dropDevice(r.key())
 }
@@ -130,6 +120,16 @@ func (l *Service) forgetIdle(a *account, id string) {
 		l.unschedule(&r.alarm)
 		delete(a.devices, id)
 	}
+}
+
+// Device returns one device of an AOR as it is now; false if there is none.
+func (l *Service) Device(aor, id string) (Device, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.accounts[aor]; a != nil && a.devices[id] != nil {
+		return a.devices[id].Device, true
+	}
+	return Device{}, false
 }
 
 // Devices returns the AOR's devices, longest known target first.
@@ -176,33 +176,40 @@ func (l *Service) DropTarget(aor, deviceID string) {
 	}
 }
 
-// TargetGone forgets a target that its provider has declared dead, unless the
-// device has registered another one in the meantime.
-func (l *Service) TargetGone(aor, deviceID string, dead Target) {
+// TargetGone forgets a target that its provider has declared dead; d is the
+// device as it was when it was pushed. A device that has registered another
+// target since keeps it, and so does one that has confirmed this one.
+func (l *Service) TargetGone(d Device) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.accounts[aor]
-	if a == nil {
-		return
-	}
-	if r := a.devices[deviceID]; r != nil && r.Target.token() == dead.token() {
-		l.dropTarget(a, deviceID)
+	if r := l.still(d); r != nil && !r.Confirmed.After(d.Confirmed) {
+		a := l.accounts[d.AOR]
+		l.dropTarget(a, d.ID)
 		l.prune(a)
 	}
 }
 
-// SetEnvironment notes the provider's environment that a device's target lives in.
-func (l *Service) SetEnvironment(aor, deviceID, environment string) {
+// SetEnvironment notes the provider's environment that the target of a device
+// lives in; d is the device as it was when it was pushed.
+func (l *Service) SetEnvironment(d Device, environment string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.accounts[aor]
+	if r := l.still(d); r != nil && r.Target.Environment != environment {
+		r.Target.Environment = environment
+		l.save(r)
+	}
+}
+
+// still is the device in the table if it has the target that d has, else nil.
+// mu is held.
+func (l *Service) still(d Device) *deviceRecord {
+	a := l.accounts[d.AOR]
 	if a == nil {
-		return
+		return nil
 	}
-	r := a.devices[deviceID]
-	if r == nil || r.Target.IsZero() || r.Target.Environment == environment {
-		return
+	r := a.devices[d.ID]
+	if r == nil || r.Target.IsZero() || !sameTarget(r.Target, d.Target) {
+		return nil
 	}
-	r.Target.Environment = environment
-	l.save(r)
+	return r
 }

@@ -134,12 +134,12 @@ func TestTokenRenewed(t *testing.T) {
 		if second.ID != first.ID || second.Target.PRID != "tokenB" || !second.Registered.After(first.Registered) {
 			t.Errorf("device became %+v", second)
 		}
-		l.SetEnvironment("1001", first.ID, "sandbox")
-		l.TargetGone("1001", first.ID, first.Target) // a late 410 for the old token
+		l.SetEnvironment(second, "sandbox")
+		l.TargetGone(first) // a late 410 for the old token
 		if got := l.Devices("1001")[0].Target; got.PRID != "tokenB" || got.Environment != "sandbox" {
 			t.Errorf("late 410 left %v %q", got, got.Environment)
 		}
-		l.TargetGone("1001", first.ID, second.Target)
+		l.TargetGone(second)
 		if got := l.Devices("1001"); len(got) != 1 || !got[0].Target.IsZero() {
 			t.Errorf("device %v: bound, so kept, but without target", got)
 		}

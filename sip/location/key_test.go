@@ -74,7 +74,7 @@ func TestKeyIsStatedWithItsTarget(t *testing.T) {
 		for _, key := range []string{someKey(1), someKey(2), "", someKey(3)} {
 			p.key = key
 			p.register(t, l, time.Hour)
-			l.SetEnvironment("1001", DeviceIDOf(p.instance), "sandbox")
+			l.SetEnvironment(l.Devices("1001")[0], "sandbox")
 			s, _ := store.Load()
 			if d := l.Devices("1001"); len(d) != 1 || d[0].Target.Key != key || len(s.Devices) != 1 || s.Devices[0].Target.Key != key {
 				t.Errorf("devices %v, stored %v: want key %q", d, s.Devices, key)
@@ -124,7 +124,7 @@ func TestBoltReadsDevicesWithoutKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	d.Target.Key = ""
+	d.Target.Key, d.Confirmed = "", d.Registered
 	if got := load(t, s).Devices; len(got) != 1 || got[0] != d {
 		t.Errorf("loaded %+v, want %+v", got, d)
 	}

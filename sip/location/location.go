@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,8 +125,12 @@ func (l *Service) restore(s Snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
+	// Who has confirmed a token last has it. Two may have one where an older
+	// version wrote them, which took its spellings for different tokens.
+	slices.SortFunc(s.Devices, func(x, y Device) int { return x.Confirmed.Compare(y.Confirmed) })
 	for _, d := range s.Devices {
 		if d.Seen.Add(l.lifetime).After(now) {
+			l.evict(d.key(), d.Target)
 			l.insertDevice(d)
 		} else {
 			l.writer.dropDevice(d.key())

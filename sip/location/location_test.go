@@ -196,7 +196,7 @@ func TestRestart(t *testing.T) {
 			p := ada()
 			p.register(t, l, time.Hour)
 			device := l.Devices("1001")[0]
-			l.SetEnvironment("1001", device.ID, "production")
+			l.SetEnvironment(device, "production")
 			l.Bury(Tombstone{CallUUID: "U", AOR: "1001", DeviceID: device.ID, Expires: time.Now().Add(time.Hour)})
 			l.Bury(Tombstone{CallUUID: "claimed", AOR: "1001", DeviceID: device.ID, Expires: time.Now().Add(time.Hour)})
 			l.Exhume("claimed", device.ID)

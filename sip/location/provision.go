@@ -78,7 +78,7 @@ func (a *account) mayProvision(r *deviceRecord, p Provision) error {
 		return ErrUnknownDevice
 	case r == nil && p.MaxDevices > 0 && len(a.devices) >= p.MaxDevices:
 		return ErrTooManyDevices
-	case r != nil && r.ID == Contact{Target: r.Target}.DeviceID() && r.Target.token() != p.Target.token():
+	case r != nil && r.ID == Contact{Target: r.Target}.DeviceID() && r.ID != Contact{Target: p.Target}.DeviceID():
 		return ErrTokenNamesDevice
 	}
 	return nil

@@ -40,7 +40,7 @@ func someDevice(n int) Device {
 		ID: fmt.Sprintf("dev%05d", n), AOR: fmt.Sprintf("%d", 1000+n),
 		Instance:  fmt.Sprintf("urn:uuid:00000000-0000-0000-0000-%012d", n),
 		Target:    Target{"apns", "ABCDE12345.com.example.phone.voip", fmt.Sprintf("%064x", n), "sandbox", someKey(byte(n + 1))},
-		UserAgent: "Phone/1.0", Registered: at, Seen: at.Add(time.Minute),
+		UserAgent: "Phone/1.0", Registered: at, Confirmed: at.Add(time.Second), Seen: at.Add(time.Minute),
 	}
 }
 

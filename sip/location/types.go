@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -64,11 +63,6 @@ func (t Target) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// token is what must not belong to two devices: a push for one would ring the other.
-type token struct{ provider, prid string }
-
-func (t Target) token() token { return token{strings.ToLower(t.Provider), t.PRID} }
-
 // Device is one app installation of an AOR. It outlives its bindings.
 type Device struct {
 	ID         string // stable: the same instance always has the same one
@@ -77,7 +71,10 @@ type Device struct {
 	Target     Target
 	UserAgent  string
 	Registered time.Time // when Target was set
-	Seen       time.Time // last REGISTER or Provision
+	// Confirmed is when the device last said that Target is its own. A push
+	// service that has found the token dead before then is out of date.
+	Confirmed time.Time
+	Seen      time.Time // last REGISTER or Provision
 }
 
 // DeviceKey names a device among those of all AORs.
@@ -138,7 +135,7 @@ func (c Contact) bindingKey() string {
 	case c.Instance != "":
 		return "i" + strconv.Itoa(c.RegID) + " " + strings.ToLower(c.Instance)
 	case !c.Target.IsZero():
-		return "p" + c.Target.token().provider + " " + c.Target.PRID
+		return "p" + c.Target.tokens().name()
 	}
 	return "c" + c.uriKey()
 }
@@ -159,7 +156,7 @@ func (c Contact) DeviceID() string {
 	case c.Instance != "":
 		id = "i" + strings.ToLower(c.Instance)
 	case !c.Target.IsZero():
-		id = fmt.Sprintf("p%s %s", c.Target.token().provider, c.Target.PRID)
+		id = "p" + c.Target.tokens().name()
 	}
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:10])
