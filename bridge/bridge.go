@@ -25,6 +25,7 @@ import (
 type locator interface {
 	Devices(aor string) []location.Device
 	Device(aor, id string) (location.Device, bool)
+	HasTarget(d location.Device) bool
 	Lookup(aor string) []location.Binding
 	Watch(aor string) *location.Watcher
 	WatchAll() *location.Watcher

@@ -37,6 +37,7 @@ func (c *Call) wake(ctx context.Context, d *device) {
 }
 
 func (c *Call) push(ctx context.Context, d *device) {
+	c.refresh(d)
 	if d.Target.IsZero() || !c.mayPush(d) {
 		return
 	}
@@ -44,6 +45,7 @@ func (c *Call) push(ctx context.Context, d *device) {
 	c.rec.step("push", d.ID, d.Target.Provider)
 	c.tellCaller("sent")
 	m, target := c.message(d), d.Device
+	m.Still = func() bool { return c.bridge.loc.HasTarget(target) }
 	// Not a child of the call's context, which would keep a table of children
 	// for as long as the call is parked; the call's end stops it.
 	pctx, cancel := context.WithTimeout(context.Background(), c.bridge.cfg.PushTimeout)
@@ -54,6 +56,17 @@ func (c *Call) push(ctx context.Context, d *device) {
 		c.bridge.learn(target, o) // also when the call is over by now
 		c.post(ctx, &event{dev: d, push: &o})
 	}()
+}
+
+// refresh takes the device's target as it is now: since the call came the device
+// may have got another token, or the token another device, of whichever account.
+func (c *Call) refresh(d *device) {
+	now, ok := c.bridge.loc.Device(d.AOR, d.ID)
+	if !ok {
+		now = d.Device
+		now.Target = location.Target{}
+	}
+	d.Device = now
 }
 
 func (c *Call) message(d *device) push.Message {

@@ -59,6 +59,10 @@ type Message struct {
 	Test        bool              // no call: an administrator's test of the device
 	Again       bool              // a second push for the call: the device woke by the first, and its connection has gone since
 	TargetSince time.Time         // when the device registered this target; zero: not known. A 410 that is older does not kill the target.
+	// Still says whether the target is still the device's; nil: it is. It is
+	// asked before a further attempt: the push must not ring a phone that has
+	// gone to another account meanwhile.
+	Still func() bool
 }
 
 // Verdict is what a push came to.

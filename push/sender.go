@@ -189,10 +189,20 @@ func (s *Sender) deliver(ctx context.Context, p Provider, t Target, m Message) O
 		if !pause(ctx, max(retryAfterFailure, out.RetryAfter)) {
 			return out
 		}
+		if m.Still != nil && !m.Still() {
+			return moved(out)
+		}
 		if out.Environment != "" {
 			t.Environment = out.Environment // not the wrong one again
 		}
 	}
+}
+
+// moved is the outcome of a push whose target is another device's by now.
+func moved(out Outcome) Outcome {
+	out.Verdict, out.Reason = Failed, "TargetMoved"
+	out.Err = fmt.Errorf("not sent again: the push target is no longer this device's; the first attempt came to: %w", out.Err)
+	return out
 }
 
 // pause waits for d; false when ctx would not last beyond it.

@@ -200,6 +200,14 @@ func (l *Service) SetEnvironment(d Device, environment string) {
 	}
 }
 
+// HasTarget reports whether a device still has the target that d has, which is
+// the device as it was.
+func (l *Service) HasTarget(d Device) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.still(d) != nil
+}
+
 // still is the device in the table if it has the target that d has, else nil.
 // mu is held.
 func (l *Service) still(d Device) *deviceRecord {
