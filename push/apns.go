@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,124 +23,46 @@ const (
 // apns pushes to iOS devices through Apple's service. It is made once from the
 // configuration and never changes.
 type apns struct {
-	log     *slog.Logger
-	apps    map[string]*app // by bundle id
-	pools   []*connPool
-	backOff *backOffs
+	log      *slog.Logger
+	accounts *accounts
+	acquired []*account
+	apps     map[string][]*app // by bundle id, in the order of the configuration
+	count    int               // of apps
 }
 
-// app is one configured topic.
-type app struct {
-	cfg     APNsConfig
-	account *account
-	layout  *layout // of a VoIP push
-}
-
-// account is one key at one endpoint. Apple binds a connection to the first
-// key it sees, so connections and tokens are shared by all apps of the key,
-// and by those alone.
-type account struct {
-	minter  *minter
-	clients map[string]*apns2.Client // by environment
-	pools   map[string]*connPool
-}
-
-// accountKey is what apps have in common that share an account.
-type accountKey struct{ team, key, file, endpoint, roots, master string }
-
-// newAPNs loads every key and starts connecting; what can be wrong in the
-// configuration is found here.
-func newAPNs(cfgs []APNsConfig, dial DialFunc, log *slog.Logger) (*apns, error) {
-	a := &apns{log: log, apps: map[string]*app{}, backOff: newBackOffs()}
-	accounts := map[accountKey]*account{}
+// newAPNs loads every key and certificate and starts connecting; what can be
+// wrong in the configuration is found here.
+func newAPNs(cfgs []APNsConfig, accounts *accounts) (*apns, error) {
+	a := &apns{log: accounts.log, accounts: accounts, apps: map[string][]*app{}}
 	for _, cfg := range cfgs {
-		key := accountKey{cfg.TeamID, cfg.KeyID, cfg.KeyFile, cfg.Endpoint, cfg.RootCA, cfg.masterKeyFile}
-		if accounts[key] == nil {
-			acc, err := a.newAccount(cfg, dial)
-			if err != nil {
-				a.Close()
-				return nil, err
-			}
-			accounts[key] = acc
-		}
-		layout, err := newLayout(cfg.PayloadConfig, formVoIP)
-		if err != nil {
+		if err := a.add(cfg); err != nil {
 			a.Close()
-			return nil, fmt.Errorf("push.apns.%w", err)
+			return nil, err
 		}
-		a.apps[cfg.Topic] = &app{cfg, accounts[key], layout}
 	}
-	for _, app := range a.apps {
-		app.account.pools[app.cfg.firstEnvironment()].warm()
+	for _, apps := range a.apps {
+		for _, app := range apps {
+			app.sides[app.first()].account.pools[app.first()].warm()
+		}
 	}
 	return a, nil
 }
 
-func (a *apns) newAccount(cfg APNsConfig, dial DialFunc) (*account, error) {
-	creds, err := cfg.load()
-	if err != nil {
-		return nil, err
-	}
-	acc := &account{clients: map[string]*apns2.Client{}, pools: map[string]*connPool{}}
-	if acc.minter, err = newMinter(creds.key, cfg.KeyID, cfg.TeamID); err != nil {
-		return nil, err
-	}
-	hosts, err := cfg.endpoints()
-	if err != nil {
-		return nil, err
-	}
-	shared := map[string]*connPool{}
-	for env, host := range hosts {
-		pool := shared[host]
-		if pool == nil {
-			if pool, err = newConnPool(host, creds.roots, dial, a.log); err != nil {
-				return nil, err
-			}
-			shared[host] = pool
-			a.pools = append(a.pools, pool)
-		}
-		acc.pools[env] = pool
-		acc.clients[env] = &apns2.Client{Host: host, HTTPClient: &http.Client{
-			Transport:     apnsTransport{pool},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}}
-	}
-	return acc, nil
-}
-
 func (a *apns) Name() string { return apnsName }
 
-// Close ends all connections.
+// Close ends all connections that no other configuration shares.
 func (a *apns) Close() {
-	for _, p := range a.pools {
-		p.close()
+	acquired := a.acquired
+	a.acquired = nil
+	for _, acc := range acquired {
+		a.accounts.release(acc)
 	}
 }
 
 // Serves says whether the pn-param names a configured app.
-func (a *apns) Serves(param string) bool { return a.find(param) != nil }
-
-// find gives the app of a pn-param. A bundle id may look like another form of
-// pn-param, so the whole is compared first. With one app configured, a device
-// that sent no pn-param means that one.
-func (a *apns) find(param string) *app {
-	if param == "" && len(a.apps) == 1 {
-		for _, app := range a.apps {
-			return app
-		}
-	}
-	if app := a.apps[param]; app != nil {
-		return app
-	}
-	p, err := ParseAPNsParam(param)
-	if err != nil {
-		return nil
-	}
-	app := a.apps[p.Bundle]
-	if app == nil || (p.Team != "" && p.Team != app.cfg.TeamID) {
-		return nil
-	}
-	return app
+func (a *apns) Serves(param string) bool {
+	app, _ := a.find(param)
+	return app != nil
 }
 
 // Push makes one attempt. Inside it the request is made again where that is
@@ -184,53 +105,54 @@ func (a *apns) noteAgain(m Message, x *apnsExchange, r reaction) {
 
 // job is one attempt on its way.
 type job struct {
-	app     *app
-	env     string
-	flipped bool // env is the second one tried
-	token   string
+	accounts *accounts
+	app      *app
+	env      string
+	flipped  bool // env is the second one tried
+	held     bool // a second one was not tried, because too many were lately
+	choice
 	target  Target
 	message Message
 	payload []byte
 	out     Outcome // Attempts and Shortened
 }
 
+func (j *job) side() *side       { return j.app.sides[j.env] }
+func (j *job) account() *account { return j.side().account }
+func (j *job) pool() *connPool   { return j.account().pools[j.env] }
+
 // prepare checks what does not need the network; without a job the outcome is final.
 func (a *apns) prepare(t Target, m Message) (*job, Outcome) {
-	app := a.find(t.Param)
+	app, remote := a.find(t.Param)
 	if app == nil {
 		return nil, Outcome{Verdict: Refused, Alarm: true, Reason: "UnknownTopic",
 			Err: errors.New("the device's pn-param names no configured app: compare push.apns.topic and team_id with it")}
 	}
-	token, err := ParseAPNsPRID(t.PRID)
-	if err != nil {
+	j := &job{accounts: a.accounts, app: app, env: app.environment(t), target: t, message: m}
+	var err error
+	if j.choice, err = j.side().choose(t.PRID, remote); err != nil {
 		return nil, Outcome{Verdict: Gone, Reason: "MalformedToken", Err: err}
 	}
-	if wait := a.backOff.left(token); wait > 0 {
+	if wait := a.accounts.backOff.left(j.token); wait > 0 {
 		return nil, Outcome{Verdict: Failed, Status: http.StatusTooManyRequests, Reason: "TooManyRequests",
 			Err: fmt.Errorf("the provider has had too many pushes for this device: none for another %v", wait.Round(time.Millisecond))}
 	}
 	if !m.ExpiresAt.IsZero() && !time.Now().Before(m.ExpiresAt) {
 		return nil, Outcome{Verdict: Failed, Reason: "Expired", Err: errors.New("the call's time was over before the push was sent")}
 	}
-	payload, shortened, err := app.layout.build(m, t)
-	if err != nil {
+	if err := j.build(); err != nil {
 		return nil, Outcome{Verdict: Refused, Alarm: true, Reason: "Payload", Err: err}
 	}
-	return &job{app: app, env: app.environment(t), token: token, target: t, message: m, payload: payload, out: Outcome{Shortened: shortened}}, Outcome{}
+	return j, Outcome{}
 }
 
-// environment is where to try a target first: what is configured, else what
-// has been learned of the token, else what the device says.
-func (a *app) environment(t Target) string {
-	switch {
-	case a.cfg.Environment == Production || a.cfg.Environment == Sandbox:
-		return a.cfg.Environment
-	case t.Environment == Production || t.Environment == Sandbox:
-		return t.Environment
-	case strings.EqualFold(t.Provider, apnsDevName):
-		return Sandbox
+// build makes the payload for the environment.
+func (j *job) build() error {
+	l, err := j.side().layout(j.choice)
+	if err == nil {
+		j.payload, j.out.Shortened, err = l.build(j.message, j.target)
 	}
-	return a.cfg.firstEnvironment()
+	return err
 }
 
 // request makes one HTTP request. The library's own answer and error are not
@@ -238,21 +160,25 @@ func (a *app) environment(t Target) string {
 func (j *job) request(ctx context.Context) *apnsExchange {
 	j.out.Attempts++
 	x := &apnsExchange{answer: &answer{safe: true}}
-	if x.jwt, x.err = j.app.account.minter.bearer(); x.err != nil {
-		return x
+	if minter := j.account().minter; minter != nil {
+		if x.jwt, x.err = minter.bearer(); x.err != nil {
+			return x
+		}
 	}
-	pool := j.app.account.pools[j.env]
-	pool.warm()
-	client := j.app.account.clients[j.env]
-	_, err := client.PushWithContext(withExchange(ctx, x), &apns2.Notification{
+	j.pool().warm()
+	n := &apns2.Notification{
 		ApnsID:      uuid.NewString(),
 		DeviceToken: j.token,
-		Topic:       j.app.cfg.Topic + voipSuffix,
+		Topic:       j.app.bundle + voipSuffix,
 		Expiration:  expiration(time.Now(), j.message.ExpiresAt),
 		Priority:    apns2.PriorityHigh,
 		PushType:    apns2.PushTypeVOIP,
 		Payload:     j.payload,
-	})
+	}
+	if j.alert {
+		n.Topic, n.PushType = j.app.bundle, apns2.PushTypeAlert
+	}
+	_, err := j.account().clients[j.env].PushWithContext(withExchange(ctx, x), n)
 	if err != nil && x.err == nil && x.status == 0 {
 		x.err = errors.New("the request could not be built")
 	}
@@ -276,23 +202,39 @@ func expiration(now, callEnds time.Time) time.Time {
 func (j *job) again(do action, x *apnsExchange) bool {
 	switch do {
 	case otherEnv:
-		if !j.app.cfg.learns() {
+		return j.flip()
+	case minimal:
+		l, err := j.side().layout(j.choice)
+		if err != nil {
 			return false
 		}
-		j.env, j.flipped = otherEnvironment(j.env), true
-	case minimal:
-		body, err := j.app.layout.minimal(j.message, j.target)
+		body, err := l.minimal(j.message, j.target)
 		if err != nil || len(body) >= len(j.payload) {
 			return false
 		}
 		j.payload = body
 		j.out.Shortened, j.out.Alarm = []string{"all"}, true
 	case newKeyConn:
-		j.app.account.pools[j.env].suspect(x.conn)
+		j.pool().suspect(x.conn)
 	default:
 		return false
 	}
 	return true
+}
+
+// flip turns to the other environment, where the app has one and its key may
+// be good there.
+func (j *job) flip() bool {
+	env := otherEnvironment(j.env)
+	if !j.app.learns || j.app.sides[env].account.foreign.Load() {
+		return false
+	}
+	if j.held = !j.accounts.mayFlip(j.account()); j.held {
+		return false
+	}
+	before := j.side()
+	j.env, j.flipped = env, true
+	return j.side() == before || j.build() == nil
 }
 
 func otherEnvironment(env string) string {
@@ -307,20 +249,35 @@ func (a *apns) conclude(j *job, x *apnsExchange, r reaction) (out Outcome, retry
 	out = j.out
 	out.Verdict, out.Alarm = r.verdict, r.alarm || j.out.Alarm
 	out.Status, out.Reason, out.ID = x.status, x.reason, x.apnsID
-	if r.verdict == Sent || (j.flipped && r.do != otherEnv) {
+	if r.verdict == Sent || (j.flipped && r.do != otherEnv && r.do != wrongKey) {
 		out.Environment = j.env
 	}
-	advice := r.advice
+	advice, minter := r.advice, j.account().minter
 	switch r.do {
 	case fresh:
 		retry = true
-		j.app.account.pools[j.env].suspect(x.conn)
+		j.pool().suspect(x.conn)
+	case none:
+		if minter != nil && r.verdict == Sent {
+			minter.accepted(x.jwt)
+		}
 	case remint:
-		retry = j.app.account.minter.expired(x.jwt)
+		retry = minter != nil && minter.expired(x.jwt)
 	case keepBearer:
-		j.app.account.minter.tooMany()
+		if minter != nil {
+			minter.tooMany()
+		}
+	case wrongKey:
+		if j.flipped { // the token is no proof against the key, the answer is
+			j.account().foreign.Store(true)
+			advice += "; until then tokens are tried in one environment only"
+		}
+	case otherEnv:
+		if j.held {
+			out.Verdict, advice = Failed, "the other environment was not tried, since too many tokens were bad lately: the device stays"
+		}
 	case backOff:
-		a.backOff.add(j.token, cmp.Or(x.retryAfter(), backOffDefault))
+		a.accounts.backOff.add(j.token, cmp.Or(x.retryAfter(), backOffDefault))
 	case ifOlderOnly:
 		if since := j.message.TargetSince; !x.timestamp.IsZero() && since.After(x.timestamp) {
 			out.Verdict, advice = Failed, "the device has registered this token since then: it stays"

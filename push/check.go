@@ -9,7 +9,7 @@ type tokenChecker interface {
 // this pn-provider; the error never has the token in it. It is nil where the
 // provider takes any, or is not configured: see Supports.
 func (s *Sender) CheckToken(provider, prid string) error {
-	if c, ok := s.provider(provider).(tokenChecker); ok {
+	if c, ok := s.current().provider(provider).(tokenChecker); ok {
 		return c.checkToken(prid)
 	}
 	return nil

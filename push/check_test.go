@@ -10,7 +10,7 @@ func TestTokensAreCheckedWithoutBeingTold(t *testing.T) {
 	w := newSocketWorld(t)
 	for prid, good := range map[string]bool{
 		testToken: true, testToken + ":voip&" + testToken + ":remote": true,
-		testToken + ":remote": false, testToken[1:]: false, "token-of-another-service": false,
+		testToken + ":remote": true, testToken + ":fax": false, testToken[1:]: false, "token-of-another-service": false,
 	} {
 		err := w.sender.CheckToken("APNS", prid)
 		if (err == nil) != good {

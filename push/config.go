@@ -28,7 +28,7 @@ func (c Config) Validate(report func(path, problem string)) {
 	if !isHeaderName(c.Header) {
 		report("header", fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Call-UUID", c.Header))
 	}
-	validateEach("apns", "topic", c.APNs, func(a APNsConfig) string { return a.Topic }, report)
+	validateAPNs(c.APNs, report)
 }
 
 // complete is a copy whose providers know what they need of the rest.

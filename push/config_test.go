@@ -18,8 +18,8 @@ func TestConfigKeys(t *testing.T) {
 header: X-UUID
 master_key_file: M
 apns:
-  - {topic: a.b, team_id: T, key_id: K, key_file: F, environment: auto, payload: reveille, endpoint: E, root_ca: R,
-     template: {k: v}, encrypt: true, headers: [X-A]}
+  - {topic: a.b, team_id: T, key_id: K, key_file: F, certificate: C, certificate_password_file: P,
+     push_type: alert, environment: auto, payload: reveille, endpoint: E, root_ca: R, template: {k: v}, encrypt: true, headers: [X-A]}
 `
 	dec := yaml.NewDecoder(strings.NewReader(text))
 	dec.KnownFields(true)
@@ -27,7 +27,7 @@ apns:
 	if err := dec.Decode(&c); err != nil {
 		t.Fatal(err)
 	}
-	if want := (APNsConfig{"a.b", "T", "K", "F", "auto", "E", "R",
+	if want := (APNsConfig{"a.b", "T", "K", "F", "C", "P", "alert", "auto", "E", "R",
 		PayloadConfig{"reveille", map[string]string{"k": "v"}, true, []string{"X-A"}}, ""}); c.Header != "X-UUID" || c.MasterKeyFile != "M" || !reflect.DeepEqual(c.APNs[0], want) {
 		t.Errorf("%+v", c)
 	}
@@ -98,9 +98,6 @@ func TestEndpoints(t *testing.T) {
 			t.Errorf("%q: %s, %v", in, s, err)
 		}
 	}
-	if !(APNsConfig{}).learns() || (APNsConfig{Endpoint: "https://a"}).learns() || (APNsConfig{Environment: Sandbox}).learns() {
-		t.Error("learns")
-	}
 }
 
 // TestAppsShareConnections: two apps of one key use the same two connections.
@@ -113,9 +110,9 @@ func TestAppsShareConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	a := s.providers[0].(*apns)
-	if a.apps[testBundle].account != a.apps["com.example.other"].account || len(a.pools) != 2 {
-		t.Errorf("%d pools", len(a.pools))
+	a := s.now.providers[0].(*apns)
+	if x, y := a.apps[testBundle][0], a.apps["com.example.other"][0]; x.sides[Production].account != y.sides[Sandbox].account || len(a.accounts.inUse) != 1 {
+		t.Errorf("%d accounts", len(a.accounts.inUse))
 	}
 	w.service.AddToken(Production, "dd"+testToken, "com.example.other")
 	out := s.Send(t.Context(), "d", Target{Provider: "apns", Param: "com.example.other.voip", PRID: "dd" + testToken}, testMessage("u1"))

@@ -93,6 +93,8 @@ func newConnPool(base string, roots *x509.CertPool, dialer DialFunc, log *slog.L
 		ctx:    ctx,
 		cancel: cancel,
 		kick:   make(chan struct{}, 1),
+
+		suspects: bucket{every: replaceEvery, burst: replaceBurst},
 	}, nil
 }
 
@@ -130,7 +132,7 @@ func (p *connPool) warm() {
 
 func (p *connPool) keepWarm() {
 	wait, failed := redialFirst, 0
-	var lost bucket
+	lost := bucket{every: replaceEvery, burst: replaceBurst}
 	for {
 		made, err := p.complete(&lost)
 		var pause <-chan time.Time
@@ -358,16 +360,18 @@ func (p *connPool) suspect(c *conn) {
 	}
 }
 
-// bucket leaks: it lets replaceBurst through at once, and one each replaceEvery.
+// bucket leaks: it lets burst through at once, and one each every.
 type bucket struct {
+	every time.Duration
+	burst float64
 	level float64
 	at    time.Time
 }
 
 func (b *bucket) take(now time.Time) bool {
-	b.level = max(0, b.level-float64(now.Sub(b.at))/float64(replaceEvery))
+	b.level = max(0, b.level-float64(now.Sub(b.at))/float64(b.every))
 	b.at = now
-	if b.level+1 > replaceBurst {
+	if b.level+1 > b.burst {
 		return false
 	}
 	b.level++

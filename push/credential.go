@@ -47,6 +47,12 @@ const (
 
 // minter makes the provider tokens (JWT, ES256) of one key. One minter serves
 // every connection of the key.
+//
+// Apple knows a token's age by Apple's clock. Setting ours neither ages a token
+// that Apple has taken nor makes it younger, so that its life is measured by
+// the monotonic clock. The wall clock counts where that stands still, while the
+// machine sleeps, and for a token that Apple has not taken yet: its time of
+// issue may have been wrong.
 type minter struct {
 	key           *ecdsa.PrivateKey
 	keyID, teamID string
@@ -59,7 +65,33 @@ type minter struct {
 
 type bearer struct {
 	jwt    string
-	issued time.Time // wall clock: a suspended machine ages its tokens too
+	issued time.Time // wall clock alone: what stands in the token
+	made   time.Time // with the monotonic clock
+	taken  bool      // the provider has accepted a push with it
+}
+
+// age by the monotonic clock, and by the wall clock; that may be negative.
+func (b bearer) age(now time.Time) (mono, wall time.Duration) {
+	return now.Sub(b.made), now.Round(0).Sub(b.issued)
+}
+
+// over says that the token cannot be of use any more, by either clock.
+func (b bearer) over(now time.Time) bool {
+	mono, wall := b.age(now)
+	return mono >= bearerLife || wall >= bearerLife
+}
+
+// due says that another token should take its place.
+func (b bearer) due(now time.Time) bool {
+	mono, wall := b.age(now)
+	switch {
+	case b.jwt == "", mono >= mintEvery:
+		return true
+	case wall >= 0 && wall < mintEvery:
+		return false
+	}
+	// The clock was set, or the machine has slept.
+	return !b.taken || mono >= mintAtMost
 }
 
 // newMinter mints once, so that a key that cannot sign is found at start-up.
@@ -75,12 +107,8 @@ func newMinter(key *ecdsa.PrivateKey, keyID, teamID string) (*minter, error) {
 func (m *minter) bearer() (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now().Round(0)
-	age := now.Sub(m.current.issued)
-	if m.current.jwt != "" && age >= 0 && age < mintEvery {
-		return m.current.jwt, nil
-	}
-	if now.Before(m.held) && age >= 0 && age < bearerLife {
+	now := time.Now()
+	if !m.current.due(now) || (now.Before(m.held) && !m.current.over(now)) {
 		return m.current.jwt, nil
 	}
 	if err := m.mint(now); err != nil {
@@ -94,35 +122,50 @@ func (m *minter) mint(now time.Time) error {
 	if ok, err := t.Generate(); err != nil || !ok {
 		return fmt.Errorf("signing a provider token with key %s: %w", m.keyID, err)
 	}
-	m.previous, m.current = m.current, bearer{t.Bearer, now}
+	m.previous, m.current = m.current, bearer{jwt: t.Bearer, issued: now.Round(0), made: now}
 	return nil
 }
 
+// dead says that no token of the key lives any more.
+func (m *minter) dead() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.current.over(time.Now())
+}
+
+// accepted is told that a push with jwt was taken.
+func (m *minter) accepted(jwt string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if jwt == m.current.jwt {
+		m.current.taken = true
+	}
+}
+
 // expired is told that the provider calls jwt expired. It says whether another
-// try can do better: false when the token is younger than 20 minutes, and then
-// it is one of the two clocks that is wrong.
+// try can do better: false when the token is younger than 20 minutes by both
+// clocks, and then it is one of the two machines' clock that is wrong.
 func (m *minter) expired(jwt string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if jwt != m.current.jwt {
 		return true // another push has had a new one made in the meantime
 	}
-	now := time.Now().Round(0)
-	if now.Sub(m.current.issued) < mintAtMost {
+	now := time.Now()
+	if mono, _ := m.current.age(now); mono < mintAtMost && !m.current.over(now) {
 		return false
 	}
 	return m.mint(now) == nil
 }
 
-// tooMany is told that tokens change too often (several nodes with one key, or
-// a clock that jumps): go back to the one before, while it lives, and make no
-// other for 20 minutes.
+// tooMany is told that tokens change too often (several nodes with one key):
+// go back to the one before, while it lives, and make no other for 20 minutes.
 func (m *minter) tooMany() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now().Round(0)
+	now := time.Now()
 	m.held = now.Add(mintAtMost)
-	if m.previous.jwt != "" && now.Sub(m.previous.issued) < bearerLife-5*time.Minute {
+	if mono, _ := m.previous.age(now); m.previous.jwt != "" && mono < bearerLife-5*time.Minute {
 		m.current, m.previous = m.previous, bearer{}
 	}
 }

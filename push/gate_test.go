@@ -72,7 +72,7 @@ func newWorldWithStreams(t *testing.T, streams uint32) *world {
 }
 
 func TestBucket(t *testing.T) {
-	var b bucket
+	b := bucket{every: replaceEvery, burst: replaceBurst}
 	now := time.Unix(0, 0)
 	took := 0
 	for range 600 { // a minute, ten times a second

@@ -17,23 +17,27 @@ type APNsParam struct {
 func (p APNsParam) Topic() string { return p.Bundle + voipSuffix }
 
 const (
-	voipSuffix = ".voip"
-	maxParam   = 255
-	maxBundle  = 155 // characters that Apple takes
-	minToken   = 32  // hex digits; real ones have 64 and more, Apple fixes no length
-	maxToken   = 512
+	voipSuffix   = ".voip"
+	remoteSuffix = ".remote"
+	maxParam     = 255
+	maxBundle    = 155 // characters that Apple takes
+	minToken     = 32  // hex digits; real ones have 64 and more, Apple fixes no length
+	maxToken     = 512
 )
 
 var (
-	errNoVoIP  = errors.New("names no voip service: a call needs a PushKit (voip) token, not a remote-notification token")
-	errNotHex  = fmt.Errorf("is no device token: need %d to %d hexadecimal digits, an even number of them", minToken, maxToken)
-	errNoParam = errors.New("is no APNs topic: need TEAM.bundle.voip, bundle.voip or a bundle id")
+	errNoService = errors.New("names neither the service voip nor remote: a call needs one of them")
+	errNoTokens  = errors.New("has no token for voip or remote: need HEX, HEX:voip, HEX:remote or HEX:voip&HEX:remote")
+	errNotHex    = fmt.Errorf("is no device token: need %d to %d hexadecimal digits, an even number of them", minToken, maxToken)
+	errNoParam   = errors.New("is no APNs topic: need TEAM.bundle.voip, bundle.voip or a bundle id")
 )
 
 // ParseAPNsParam reads the pn-param forms that apps send:
 //
 //	ABCDE12345.com.example.phone.voip          RFC 8599
 //	ABCDE12345.com.example.phone.remote&voip   Linphone: both services at once
+//	ABCDE12345.com.example.phone.remote        alerts alone: Bundle ends in
+//	                                           ".remote", as a bundle id may too
 //	com.example.phone.voip, com.example.phone  without the team
 func ParseAPNsParam(param string) (APNsParam, error) {
 	if len(param) > maxParam {
@@ -64,40 +68,52 @@ func stripService(s string) (string, error) {
 		return s, nil
 	}
 	for service := range strings.SplitSeq(last, "&") {
-		if service == "voip" {
+		if service == "voip" || service == "remote" {
 			return s[:dot], nil
 		}
 	}
-	return "", errNoVoIP
+	return "", errNoService
 }
 
-// ParseAPNsPRID gives the VoIP device token of a pn-prid, in lower case:
-// either hex digits alone, or Linphone's "HEX:remote&HEX:voip". The errors
-// never contain the token.
-func ParseAPNsPRID(prid string) (string, error) {
+// APNsTokens are the device tokens of a pn-prid, in lower case: one for VoIP
+// pushes (PushKit), one for alerts (remote notifications), or both; "" where
+// there is none. They are secrets.
+type APNsTokens struct {
+	VoIP   string
+	Remote string
+}
+
+// ParseAPNsPRID reads the pn-prid forms that apps send: hex digits alone, which
+// are a VoIP token, or Linphone's HEX:voip, HEX:remote and HEX:voip&HEX:remote.
+// The errors never contain a token.
+func ParseAPNsPRID(prid string) (APNsTokens, error) {
 	if len(prid) > 4*maxToken {
-		return "", fmt.Errorf("pn-prid %w", errNotHex)
+		return APNsTokens{}, fmt.Errorf("pn-prid %w", errNotHex)
 	}
-	token := prid
-	if strings.Contains(prid, ":") {
-		var ok bool
-		if token, ok = voipPart(prid); !ok {
-			return "", fmt.Errorf("pn-prid %w", errNoVoIP)
+	if !strings.Contains(prid, ":") {
+		if !isToken(prid) {
+			return APNsTokens{}, fmt.Errorf("pn-prid %w", errNotHex)
 		}
+		return APNsTokens{VoIP: strings.ToLower(prid)}, nil
 	}
-	if !isToken(token) {
-		return "", fmt.Errorf("pn-prid %w", errNotHex)
-	}
-	return strings.ToLower(token), nil
-}
-
-func voipPart(prid string) (string, bool) {
+	var t APNsTokens
 	for part := range strings.SplitSeq(prid, "&") {
-		if token, service, _ := strings.Cut(part, ":"); service == "voip" {
-			return token, true
+		token, service, _ := strings.Cut(part, ":")
+		token = strings.ToLower(token)
+		switch {
+		case service == "voip" && t.VoIP == "":
+			if !isToken(token) {
+				return APNsTokens{}, fmt.Errorf("pn-prid %w", errNotHex)
+			}
+			t.VoIP = token
+		case service == "remote" && t.Remote == "" && isToken(token):
+			t.Remote = token
 		}
 	}
-	return "", false
+	if t == (APNsTokens{}) {
+		return t, fmt.Errorf("pn-prid %w", errNoTokens)
+	}
+	return t, nil
 }
 
 func isToken(s string) bool {

@@ -15,6 +15,7 @@ func TestParseAPNsParam(t *testing.T) {
 		"com.example.phone.voip":                   {"", bundle},
 		"com.example.phone":                        {"", bundle},
 		"com.example.remote":                       {"", "com.example.remote"},
+		"com.example.phone.remote&message":         {"", bundle},
 		"phone":                                    {"", "phone"},
 		"abcde12345.com.example":                   {"", "abcde12345.com.example"},
 	} {
@@ -22,7 +23,7 @@ func TestParseAPNsParam(t *testing.T) {
 			t.Errorf("%q: %+v, %v", param, got, err)
 		}
 	}
-	for _, param := range []string{"", ".", ".voip", "voip.", "a..b", "com.example.remote&message", "ABCDE12345.", "ABCDE12345.voip.",
+	for _, param := range []string{"", ".", ".voip", "voip.", "a..b", "com.example.fax&message", "ABCDE12345.", "ABCDE12345.voip.",
 		"com.exa mple", "com.example\r\nX: y", "com.example/voip", "cöm", strings.Repeat("a", 256)} {
 		if got, err := ParseAPNsParam(param); err == nil {
 			t.Errorf("%q: no error, %+v", param, got)
@@ -32,21 +33,24 @@ func TestParseAPNsParam(t *testing.T) {
 
 func TestParseAPNsPRID(t *testing.T) {
 	other := strings.Repeat("f", 64)
-	for prid, want := range map[string]string{
-		testToken:                                testToken,
-		strings.ToUpper(testToken):               testToken,
-		other + ":remote&" + testToken + ":voip": testToken,
-		testToken + ":voip&" + other + ":remote": testToken,
-		testToken + ":voip":                      testToken,
-		strings.Repeat("0", 32):                  strings.Repeat("0", 32),
-		strings.Repeat("ab", 100):                strings.Repeat("ab", 100),
+	for prid, want := range map[string]APNsTokens{
+		testToken:                                {VoIP: testToken},
+		strings.ToUpper(testToken):               {VoIP: testToken},
+		other + ":remote&" + testToken + ":voip": {testToken, other},
+		testToken + ":voip&" + other + ":remote": {testToken, other},
+		testToken + ":voip":                      {VoIP: testToken},
+		strings.ToUpper(other) + ":remote":       {Remote: other},
+		"zz:remote&" + testToken + ":voip":       {VoIP: testToken},
+		other + ":remote&zz:message":             {Remote: other},
+		strings.Repeat("0", 32):                  {VoIP: strings.Repeat("0", 32)},
+		strings.Repeat("ab", 100):                {VoIP: strings.Repeat("ab", 100)},
 	} {
 		if got, err := ParseAPNsPRID(prid); err != nil || got != want {
 			t.Errorf("%q: %q, %v", prid, got, err)
 		}
 	}
-	for _, prid := range []string{"", testToken[1:], testToken + "zz", testToken + ":remote", testToken + "/../x", testToken + "%2e",
-		":voip", "x:voip", strings.Repeat("a", 514), strings.Repeat("a", 5000), other + "&" + testToken} {
+	for _, prid := range []string{"", testToken[1:], testToken + "zz", testToken + "/../x", testToken + "%2e", "zz:voip&" + other + ":remote",
+		":voip", "x:voip", "x:remote", testToken + ":message", strings.Repeat("a", 514), strings.Repeat("a", 5000), other + "&" + testToken} {
 		_, err := ParseAPNsPRID(prid)
 		if err == nil {
 			t.Errorf("%q: no error", prid)
@@ -69,7 +73,9 @@ func TestSupports(t *testing.T) {
 		{"apns", "", true}, // the only one configured
 		{"apns", "OTHERTEAM1." + testBundle + ".voip", false},
 		{"apns", "com.example.other.voip", false},
-		{"apns", testBundle + ".remote&message", false},
+		{"apns", testBundle + ".fax&message", false},
+		{"apns", "TESTTEAM01." + testBundle + ".remote", true},
+		{"apns", testBundle + ".remote", true},
 		{"fcm", testBundle, false},
 		{"", "", false},
 	} {
@@ -93,9 +99,13 @@ func FuzzParam(f *testing.F) {
 				t.Fatalf("%q: %+v, again %+v, %v", param, p, again, err)
 			}
 		}
-		if token, err := ParseAPNsPRID(prid); err == nil {
-			if again, err := ParseAPNsPRID(token); err != nil || again != token || strings.Trim(token, "0123456789abcdef") != "" {
-				t.Fatalf("%q: %q, again %q, %v", prid, token, again, err)
+		if tokens, err := ParseAPNsPRID(prid); err == nil {
+			again, err := ParseAPNsPRID(tokens.VoIP + ":voip&" + tokens.Remote + ":remote")
+			if tokens.VoIP == "" {
+				again, err = ParseAPNsPRID(tokens.Remote + ":remote")
+			}
+			if err != nil || again != tokens || strings.Trim(tokens.VoIP+tokens.Remote, "0123456789abcdef") != "" {
+				t.Fatalf("%q: %q, again %q, %v", prid, tokens, again, err)
 			}
 		}
 	})

@@ -12,6 +12,7 @@ const (
 	fresh              // another attempt on a fresh connection, by the Sender
 	newKeyConn         // as fresh, but at once: the connection is bound to another key
 	remint             // a new provider token, then another attempt by the Sender
+	wrongKey           // remember, after otherEnv, that the key is no good there
 	keepBearer         // go back to the provider token before
 	backOff            // leave this device token alone for a while
 	ifOlderOnly        // dead unless it was registered after the answer's timestamp
@@ -30,8 +31,8 @@ type reaction struct {
 const (
 	adviceTopic = "topic and app do not belong together: compare push.apns.topic with the app's bundle id and the pn-param it registers"
 	adviceKey   = "the signing key is not accepted: compare push.apns.key_id and team_id with developer.apple.com and see that the key is not revoked and has APNs enabled"
-	adviceEnv   = "the signing key is for one environment only: set push.apns.environment to it, or make a key for both"
-	adviceCert  = "Apple wants a certificate or a valid one: use a .p8 key (push.apns.key_file)"
+	adviceEnv   = "the signing key is for one environment only: set push.apns.environment to it, and add a second entry with a key for the other, or make a key for both"
+	adviceCert  = "the client certificate is not accepted: see that push.apns.certificate has not ended, is not revoked and is for this topic and environment, or use a .p8 key (push.apns.key_file)"
 	adviceClock = "Apple calls a fresh provider token expired: set this machine's clock (NTP)"
 	adviceNodes = "provider tokens change too often: do several machines use this key with clocks apart?"
 	adviceBug   = "the push itself was refused: please report this as a bug"
@@ -57,8 +58,8 @@ func reactions() []reaction {
 
 		{403, "ExpiredProviderToken", Refused, true, remint, adviceClock},
 		{403, "UnrelatedKeyIdInToken", Refused, true, newKeyConn, adviceKey},
-		{403, "BadEnvironmentKeyIdInToken", Refused, true, none, adviceEnv},
-		{403, "BadEnvironmentKeyInToken", Refused, true, none, adviceEnv},
+		{403, "BadEnvironmentKeyIdInToken", Refused, true, wrongKey, adviceEnv},
+		{403, "BadEnvironmentKeyInToken", Refused, true, wrongKey, adviceEnv},
 		{403, "BadCertificate", Refused, true, none, adviceCert},
 		{403, "BadCertificateEnvironment", Refused, true, none, adviceCert},
 		{403, "MissingProviderToken", Refused, true, none, adviceKey},

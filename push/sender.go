@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,16 +29,28 @@ type Options struct {
 	// LogTo is where pushes are printed when no provider is configured; nil:
 	// standard output.
 	LogTo io.Writer
+
+	accounts *accounts // APNs accounts that outlive a reload
 }
 
 // Sender delivers pushes: it sends each call to each device once, retries
 // within the call's deadline, and knows which provider serves whom. It is safe
 // for concurrent use.
 type Sender struct {
-	log       *slog.Logger
-	providers []Provider
-	metrics   *metrics
-	accepted  *dedupe
+	log      *slog.Logger
+	options  Options
+	metrics  *metrics
+	accepted *dedupe
+	alarms   *alarms
+
+	reloading sync.Mutex // one reload at a time
+	stop      chan struct{}
+	tasks     sync.WaitGroup
+
+	mu       sync.Mutex // guards the following
+	now      *set
+	watching bool
+	closed   bool
 }
 
 // NewSender makes the configured providers and starts connecting to them. With
@@ -57,20 +69,22 @@ func NewSender(cfg Config, o Options) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{log: o.Log, metrics: m, accepted: newDedupe(dedupeFor, dedupeMost)}
-	if s.providers, err = newProviders(cfg, o); err != nil {
-		s.Close()
+	o.accounts = newAccounts(o.Dial, o.Log)
+	s := &Sender{log: o.Log, options: o, metrics: m, accepted: newDedupe(dedupeFor, dedupeMost),
+		alarms: newAlarms(o.Log, m), stop: make(chan struct{})}
+	if s.now, err = newSet(cfg, o); err != nil {
 		return nil, err
 	}
+	s.alarms.look(s.now.expiries, time.Now())
+	s.watch()
 	return s, nil
 }
 
 // newProviders makes what is configured. On error the ones that were made are
 // returned too, to be closed.
 func newProviders(cfg Config, o Options) (made []Provider, err error) {
-	cfg = cfg.complete()
 	if len(cfg.APNs) > 0 {
-		a, err := newAPNs(cfg.APNs, o.Dial, o.Log)
+		a, err := newAPNs(cfg.APNs, o.accounts)
 		if err != nil {
 			return made, err
 		}
@@ -85,42 +99,25 @@ func newProviders(cfg Config, o Options) (made []Provider, err error) {
 
 // Close ends the providers' connections. Pushes under way fail.
 func (s *Sender) Close() {
-	for _, p := range s.providers {
-		if c, ok := p.(closer); ok {
-			c.Close()
-		}
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.stop)
 	}
+	now := s.now
+	s.mu.Unlock()
+	now.close()
+	s.tasks.Wait()
 }
 
 // Providers are the pn-provider values served here, for Feature-Caps.
-func (s *Sender) Providers() []string {
-	names := make([]string, len(s.providers))
-	for i, p := range s.providers {
-		names[i] = p.Name()
-	}
-	return names
-}
+func (s *Sender) Providers() []string { return s.current().names() }
 
 // Supports says whether a device with this pn-provider and pn-param can be
 // woken. The log provider takes every device.
 func (s *Sender) Supports(provider, param string) bool {
-	p := s.provider(provider)
+	p := s.current().provider(provider)
 	return p != nil && p.Serves(param)
-}
-
-// provider finds who serves a pn-provider value; values compare without case
-// (RFC 3261 §7.3.1).
-func (s *Sender) provider(name string) Provider {
-	name = strings.ToLower(name)
-	if name == apnsDevName {
-		name = apnsName
-	}
-	for _, p := range s.providers {
-		if p.Name() == name || p.Name() == logName {
-			return p
-		}
-	}
-	return nil
 }
 
 // Send pushes the call m to a device and returns when the provider has
@@ -133,7 +130,9 @@ func (s *Sender) provider(name string) Provider {
 // with Again counts by itself.
 func (s *Sender) Send(ctx context.Context, device string, t Target, m Message) Outcome {
 	start := time.Now()
-	p := s.provider(t.Provider)
+	set := s.hold()
+	defer s.release(set)
+	p := set.provider(t.Provider)
 	if p == nil {
 		return s.finish("none", m, device, Outcome{Verdict: Refused, Alarm: true, Reason: "UnknownProvider",
 			Err: fmt.Errorf("pn-provider %q is not configured: add it under push", clean(t.Provider, 32))}, start)

@@ -97,7 +97,7 @@ func newGateSender(t *testing.T) (*Sender, *turnstile) {
 		t.Fatal(err)
 	}
 	g := &turnstile{pass: make(chan Outcome)}
-	s.providers = []Provider{g}
+	s.now.providers = []Provider{g}
 	return s, g
 }
 
@@ -222,7 +222,7 @@ func TestRefusedWithoutTheNetwork(t *testing.T) {
 		"no token":         {func(t *Target) { t.PRID = "" }, Gone},
 		"path in token":    {func(t *Target) { t.PRID = testToken + "/../../x" }, Gone},
 		"newline in token": {func(t *Target) { t.PRID = testToken + "\r\n" }, Gone},
-		"no voip token":    {func(t *Target) { t.PRID = testToken + ":remote" }, Gone},
+		"no known token":   {func(t *Target) { t.PRID = testToken + ":fax" }, Gone},
 	} {
 		out := w.send(testMessage(name), tt.change)
 		if out.Verdict != tt.verdict || out.Attempts != 0 || out.Err == nil {
