@@ -3,7 +3,6 @@ package push
 import (
 	"crypto/ecdh"
 	"crypto/hpke"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -30,43 +29,18 @@ const (
 	sealedExtra = keySize + sealTag
 )
 
-var (
-	errKeyForm = fmt.Errorf("is no device key: need the %d bytes of an X25519 public key in base64url without padding, %d characters",
-		keySize, base64.RawURLEncoding.EncodedLen(keySize))
-	errKeyWeak = errors.New("is no device key: nothing that is sealed to it would be secret")
-)
+var errKey = errors.New("the device's key is no X25519 public key in base64url")
 
-// CheckKey says whether key can be a Target's Key: the 32 bytes of an X25519
-// public key (RFC 7748) in base64url without padding (RFC 4648 §5). A key that
-// makes an all-zero shared secret, which RFC 9180 §7.1.4 refuses, is refused
-// here already, so that the app hears of it when it registers.
-func CheckKey(key string) error {
-	raw, err := decodeKey(key)
-	if err != nil {
-		return err
-	}
-	public, err := ecdh.X25519().NewPublicKey(raw)
-	if err != nil {
-		return errKeyForm
-	}
-	any, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	if _, err = any.ECDH(public); err != nil {
-		return errKeyWeak
-	}
-	return nil
-}
-
+// decodeKey gives the 32 bytes of a Target's Key: an X25519 public key (RFC
+// 7748) in base64url without padding (RFC 4648 §5).
 func decodeKey(key string) ([]byte, error) {
 	enc := base64.RawURLEncoding.Strict()
 	if len(key) != enc.EncodedLen(keySize) {
-		return nil, errKeyForm
+		return nil, errKey
 	}
 	raw, err := enc.DecodeString(key)
 	if err != nil || len(raw) != keySize { // the decoder passes over line ends
-		return nil, errKeyForm
+		return nil, errKey
 	}
 	return raw, nil
 }
@@ -81,12 +55,12 @@ func sealSuite() (hpke.KEM, hpke.KDF, hpke.AEAD) {
 func seal(key, uuid string, object []byte) (string, error) {
 	raw, err := decodeKey(key)
 	if err != nil {
-		return "", fmt.Errorf("the device's key %w", err)
+		return "", err
 	}
 	kem, kdf, aead := sealSuite()
 	to, err := kem.NewPublicKey(raw)
 	if err != nil {
-		return "", fmt.Errorf("the device's key %w", errKeyForm)
+		return "", errKey
 	}
 	padded := make([]byte, paddedLen(len(object)))
 	for i := copy(padded, object); i < len(padded); i++ {
