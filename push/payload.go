@@ -51,6 +51,7 @@ type layout struct {
 	form    form
 	limit   int
 	root    []node
+	outer   []node    // what stands around root, which is sealed; nil: nothing is sealed
 	headers []allowed // the trunk's headers that may be copied
 }
 
@@ -64,28 +65,42 @@ func newLayout(cfg PayloadConfig, f form) (*layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layout{form: f, limit: f.limit(), root: tree(framed(items, f), f), headers: allowList(cfg.Headers)}, nil
+	l := &layout{form: f, limit: f.limit(), headers: allowList(cfg.Headers)}
+	if cfg.Encrypt {
+		l.root, l.outer = tree(sealedItems(items), f), tree(outerItems(f), f)
+	} else {
+		l.root = tree(framed(items, f), f)
+	}
+	return l, nil
 }
 
 // build renders m for the device t within the form's limit. What had to be
 // shortened for it is named, in order.
 func (l *layout) build(m Message, t Target) (body []byte, shortened []string, err error) {
 	c := newCall(m, l.headers)
-	if body, err = l.render(c, t); err != nil || len(body) <= l.limit {
+	if l.outer == nil {
+		return l.fit(c, l.limit)
+	}
+	return l.buildSealed(c, t)
+}
+
+// fit renders the call within limit.
+func (l *layout) fit(c *call, limit int) (body []byte, shortened []string, err error) {
+	if body, err = l.render(c, l.root); err != nil || len(body) <= limit {
 		return body, nil, err
 	}
 	for _, step := range shortenings() {
-		for len(body) > l.limit && step.apply(c) {
+		for len(body) > limit && step.apply(c) {
 			if len(shortened) == 0 || shortened[len(shortened)-1] != step.field {
 				shortened = append(shortened, step.field)
 			}
-			if body, err = l.render(c, t); err != nil {
+			if body, err = l.render(c, l.root); err != nil {
 				return nil, shortened, err
 			}
 		}
 	}
-	if len(body) > l.limit {
-		return nil, shortened, fmt.Errorf("the payload has %d bytes where %d are allowed, with all left out that can be: shorten push.….template", len(body), l.limit)
+	if len(body) > limit {
+		return nil, shortened, fmt.Errorf("the payload has %d bytes where %d are allowed, with all left out that can be: shorten push.….template", len(body), limit)
 	}
 	return body, shortened, nil
 }
@@ -98,13 +113,17 @@ func (l *layout) minimal(m Message, t Target) ([]byte, error) {
 		for step.apply(c) {
 		}
 	}
-	return l.render(c, t)
+	if l.outer != nil {
+		body, _, err := l.buildSealed(c, t)
+		return body, err
+	}
+	return l.render(c, l.root)
 }
 
 // render writes the call as it is.
-func (l *layout) render(c *call, _ Target) ([]byte, error) {
+func (l *layout) render(c *call, root []node) ([]byte, error) {
 	e := encoder{buf: make([]byte, 0, 768), strings: l.form == formFCM}
-	e.object(l.root, c)
+	e.object(root, c)
 	return e.buf, e.err
 }
 

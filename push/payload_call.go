@@ -31,6 +31,7 @@ type call struct {
 	ExpiresAt  stamp
 	Test       bool // no call: a test by an administrator
 	headers    []header
+	sealed     string // the other fields, encrypted for the device; "": they are not, or not yet
 }
 
 // header is a header of the trunk's INVITE under the name that the app gave it.

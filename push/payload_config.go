@@ -34,9 +34,6 @@ func (c PayloadConfig) validate(report func(path, problem string), forms ...form
 			break
 		}
 	}
-	if c.Encrypt {
-		report("encrypt", "payloads are not sealed yet in this version: remove the line")
-	}
 	c.validateHeaders(report)
 }
 

@@ -10,7 +10,7 @@
 // caller as an Outcome whose Verdict says what to do with the device's target.
 //
 // Sources: RFC 8599 (pn-provider, pn-param, pn-prid), RFC 9113 (HTTP/2),
-// RFC 7519 (JWT) and Apple's "Sending notification requests to APNs" and
+// RFC 7519 (JWT), RFC 9180 (HPKE) and Apple's "Sending notification requests to APNs" and
 // "Handling notification responses from APNs".
 package push
 
