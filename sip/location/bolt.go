@@ -205,6 +205,7 @@ type deviceRow struct {
 	Key                                string `json:",omitempty"` // since 0.2; rows without it are older
 	Registered, Seen                   time.Time
 	Confirmed                          time.Time `json:",omitzero"` // older rows have none
+	Wakes                              Wakes     `json:",omitzero"`
 }
 
 func toRow(d Device) any {
@@ -212,7 +213,7 @@ func toRow(d Device) any {
 	return deviceRow{
 		ID: d.ID, AOR: d.AOR, Instance: d.Instance, UserAgent: d.UserAgent,
 		Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment, Key: t.Key,
-		Registered: d.Registered, Confirmed: d.Confirmed, Seen: d.Seen,
+		Registered: d.Registered, Confirmed: d.Confirmed, Seen: d.Seen, Wakes: d.Wakes,
 	}
 }
 
@@ -223,6 +224,6 @@ func (r deviceRow) device() Device {
 	return Device{
 		ID: r.ID, AOR: r.AOR, Instance: r.Instance, UserAgent: r.UserAgent,
 		Target:     Target{Provider: r.Provider, Param: r.Param, PRID: r.PRID, Environment: r.Environment, Key: r.Key},
-		Registered: r.Registered, Confirmed: r.Confirmed, Seen: r.Seen,
+		Registered: r.Registered, Confirmed: r.Confirmed, Seen: r.Seen, Wakes: r.Wakes,
 	}
 }

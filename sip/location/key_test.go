@@ -99,7 +99,7 @@ func TestKeyIsStatedWithItsTarget(t *testing.T) {
 	})
 }
 
-// A database of a version that knew no keys.
+// A database of a version that knew no keys and no wake times.
 func TestBoltReadsDevicesWithoutKey(t *testing.T) {
 	dir := t.TempDir()
 	s, err := OpenBolt(dir)
@@ -124,7 +124,7 @@ func TestBoltReadsDevicesWithoutKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	d.Target.Key, d.Confirmed = "", d.Registered
+	d.Target.Key, d.Confirmed, d.Wakes = "", d.Registered, Wakes{}
 	if got := load(t, s).Devices; len(got) != 1 || got[0] != d {
 		t.Errorf("loaded %+v, want %+v", got, d)
 	}

@@ -40,7 +40,7 @@ func someDevice(n int) Device {
 		ID: fmt.Sprintf("dev%05d", n), AOR: fmt.Sprintf("%d", 1000+n),
 		Instance:  fmt.Sprintf("urn:uuid:00000000-0000-0000-0000-%012d", n),
 		Target:    Target{"apns", "ABCDE12345.com.example.phone.voip", fmt.Sprintf("%064x", n), "sandbox", someKey(byte(n + 1))},
-		UserAgent: "Phone/1.0", Registered: at, Confirmed: at.Add(time.Second), Seen: at.Add(time.Minute),
+		UserAgent: "Phone/1.0", Registered: at, Confirmed: at.Add(time.Second), Seen: at.Add(time.Minute), Wakes: Wakes{uint16(n), 87},
 	}
 }
 
@@ -48,7 +48,7 @@ func someTombstone(n int) Tombstone {
 	return Tombstone{
 		CallUUID: fmt.Sprintf("uuid-%d", n), AOR: "1001", DeviceID: "dev", CallID: "c@host",
 		Cause: 487, CauseText: "gone", From: "+49301234", FromName: "Ada \"x\"\n", To: "1001",
-		Expires: time.Date(2025, 3, 1, 12, 1, 0, 0, time.UTC),
+		Expires: time.Date(2025, 3, 1, 12, 1, 0, 0, time.UTC), Pushed: time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC),
 	}
 }
 

@@ -75,6 +75,7 @@ type Device struct {
 	// service that has found the token dead before then is out of date.
 	Confirmed time.Time
 	Seen      time.Time // last REGISTER or Provision
+	Wakes     Wakes     // how long it took to wake, see Woke
 }
 
 // DeviceKey names a device among those of all AORs.
@@ -91,6 +92,9 @@ type Tombstone struct {
 	CauseText               string
 	From, FromName, To      string
 	Expires                 time.Time
+	// Pushed is when the push left that the device has not woken by yet; zero if
+	// there is none.
+	Pushed time.Time `json:",omitzero"`
 }
 
 // TombstoneKey names a tombstone: there is one per call and device.

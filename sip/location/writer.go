@@ -55,13 +55,16 @@ func (f *flush) failed() bool {
 	}
 }
 
-// The four below queue a change; l.mu is held, so that the order in the store
+// The five below queue a change; l.mu is held, so that the order in the store
 // is the order in memory.
 
 func (w *writer) putDevice(d Device) *flush {
 	w.queued.Devices[d.key()] = &d
 	return w.signal()
 }
+
+// alongDevice queues a change that the next write takes along, whosever it is.
+func (w *writer) alongDevice(d Device) { w.queued.Devices[d.key()] = &d }
 
 func (w *writer) dropDevice(k DeviceKey) *flush {
 	w.queued.Devices[k] = nil
