@@ -35,6 +35,7 @@ type locator interface {
 type targets interface {
 	TargetGone(d location.Device)
 	SetEnvironment(d location.Device, environment string)
+	Woke(aor, deviceID string, took time.Duration)
 }
 
 // graveyard keeps the tombstones.
@@ -291,9 +292,4 @@ func (b *Bridge) TestPush(ctx context.Context, extension string) ([]PushRecord, 
 
 func pushTarget(t location.Target) push.Target {
 	return push.Target{Provider: t.Provider, Param: t.Param, PRID: t.PRID, Environment: t.Environment, Key: t.Key}
-}
-
-func pushRecord(d location.Device, o push.Outcome) PushRecord {
-	return PushRecord{Device: d.ID, Provider: d.Target.Provider, Outcome: o.Verdict.String(), Status: o.Status,
-		Reason: o.Reason, ID: o.ID, Millis: millis(o.Took)}
 }

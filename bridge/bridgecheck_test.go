@@ -47,13 +47,21 @@ func (w *world) ended(ending string, code int) bridge.Record {
 	return r
 }
 
-// pushStates are the X-Reveille-Push of the 180s that the trunk got.
-func pushStates(c *siptest.Call) string {
-	var states []string
+// pushHeaders are the X-Reveille-Push of the 180s that the trunk got.
+func pushHeaders(c *siptest.Call) (headers []string) {
 	for _, m := range c.Got("180") {
 		if s := m.Get("X-Reveille-Push"); s != "" {
-			states = append(states, s)
+			headers = append(headers, s)
 		}
+	}
+	return headers
+}
+
+// pushStates are the first words of pushHeaders: all that a plain script reads.
+func pushStates(c *siptest.Call) string {
+	var states []string
+	for _, h := range pushHeaders(c) {
+		states = append(states, h[:strings.IndexAny(h+";", ";,")])
 	}
 	return strings.Join(states, " ")
 }

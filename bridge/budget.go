@@ -212,7 +212,6 @@ func (c *Call) mayPush(d *device) bool {
 	c.rec.step("push budget", d.ID, "calls.limits."+why+" is used up: no push")
 	c.rec.push(PushRecord{Device: d.ID, Provider: d.Target.Provider, Outcome: "budget", Reason: why})
 	c.log().Warn("a device gets no push: too many calls that nobody answers", "device", d.ID, "aor", d.AOR, "limit", "calls.limits."+why)
-	c.tellCaller("failed")
 	return false
 }
 

@@ -37,6 +37,7 @@ type Call struct {
 	refused *Ending // the best refusal of a device so far
 	answer  time.Time
 	rang    bool
+	told    string     // the last X-Reveille-Push
 	muted   bool       // its caller may not wake the callee again so soon
 	counted *Extension // whose calls it is among; nil: nobody's yet
 	mid     *midcall   // changes of the session; nil before the first
@@ -199,11 +200,13 @@ func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) s
 		case ch := <-c.in.Changes(): // an UPDATE: nobody else is concerned yet
 			c.changed(ctx, rtp.Trunk, ch)
 		case <-again:
-			c.tellCaller("")
+			c.tellCaller()
 		case <-c.in.Ended():
 			return c.gone()
 		case <-deadline.C:
-			return c.over(late)
+			if !c.wait(deadline) {
+				return c.over(c.tooLate(late))
+			}
 		case <-ctx.Done():
 			return c.stopped()
 		}
@@ -353,6 +356,7 @@ func (c *Call) over(e *Ending) state {
 
 func (c *Call) end(e *Ending) state {
 	refusal := e.refusal(c.fallback())
+	refusal.Headers = c.whyNot(e)
 	c.in.Refuse(refusal) // does nothing after the answer
 	c.in.Hangup(e.Trunk) // does nothing before it
 	c.notSent(refusal)

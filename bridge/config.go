@@ -11,25 +11,32 @@ import (
 
 // Config is the `calls:` section of the configuration: the timers of a call.
 type Config struct {
-	PushTimeout  time.Duration `yaml:"push_timeout"`  // the push provider must answer
-	WakeTimeout  time.Duration `yaml:"wake_timeout"`  // push accepted -> REGISTER
-	RingTimeout  time.Duration `yaml:"ring_timeout"`  // first device INVITE -> answer
-	ProbeTimeout time.Duration `yaml:"probe_timeout"` // a live flow that gives no 1xx in this time counts as asleep
-	LateWindow   time.Duration `yaml:"late_window"`   // how long a tombstone is kept
-	MaxDuration  time.Duration `yaml:"max_duration"`  // longest call
-	Limits       LimitsConfig  `yaml:"limits"`
+	PushTimeout time.Duration `yaml:"push_timeout"` // the push provider must answer
+	WakeTimeout time.Duration `yaml:"wake_timeout"` // push accepted -> REGISTER, at most
+	// WakeTimeoutMin is what a device gets at least of WakeTimeout, however fast it
+	// has woken before; WakeTimeout or more: each device always gets all of it.
+	WakeTimeoutMin time.Duration `yaml:"wake_timeout_min"`
+	RingTimeout    time.Duration `yaml:"ring_timeout"`  // first device INVITE -> answer
+	ProbeTimeout   time.Duration `yaml:"probe_timeout"` // a live flow that gives no 1xx in this time counts as asleep
+	LateWindow     time.Duration `yaml:"late_window"`   // how long a tombstone is kept
+	MaxDuration    time.Duration `yaml:"max_duration"`  // longest call
+	Limits         LimitsConfig  `yaml:"limits"`
 }
 
 // DefaultConfig returns the timers a bridge runs with when nothing is configured.
 func DefaultConfig() Config {
 	return Config{
-		PushTimeout:  5 * time.Second,
-		WakeTimeout:  20 * time.Second,
-		RingTimeout:  45 * time.Second,
-		ProbeTimeout: 2 * time.Second,
-		LateWindow:   60 * time.Second,
-		MaxDuration:  4 * time.Hour,
-		Limits:       defaultLimits(),
+		PushTimeout: 5 * time.Second,
+		WakeTimeout: 20 * time.Second,
+		// A phone that has to give up a Wi-Fi which it hardly hears takes 2 to 5 s for
+		// that, and only then gets its push; an app that was not running takes another
+		// 2 to 3 s on mobile data for DNS, TLS and its REGISTER.
+		WakeTimeoutMin: 8 * time.Second,
+		RingTimeout:    45 * time.Second,
+		ProbeTimeout:   2 * time.Second,
+		LateWindow:     60 * time.Second,
+		MaxDuration:    4 * time.Hour,
+		Limits:         defaultLimits(),
 	}
 }
 
@@ -43,6 +50,7 @@ func (c Config) Validate(report func(path, problem string)) {
 	}{
 		{"push_timeout", c.PushTimeout, 100 * time.Millisecond, 30 * time.Second},
 		{"wake_timeout", c.WakeTimeout, time.Second, 3 * time.Minute},
+		{"wake_timeout_min", c.WakeTimeoutMin, time.Second, 3 * time.Minute},
 		{"ring_timeout", c.RingTimeout, time.Second, 10 * time.Minute},
 		{"probe_timeout", c.ProbeTimeout, 100 * time.Millisecond, 30 * time.Second},
 		{"late_window", c.LateWindow, 0, 30 * time.Minute},

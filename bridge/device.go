@@ -23,7 +23,11 @@ type device struct {
 	pushing  bool // its outcome is still open
 	stopPush context.CancelFunc
 	pushedAt time.Time
-	asleep   bool // a push was accepted and the device has not registered since
+	asleep   bool          // a push was accepted, or may have been, and the device has not registered since
+	patience time.Duration // from the accepted push to its REGISTER, see Config.patience
+	until    time.Time     // of a device that is asleep: the end of that; of one that woke: until when it may ring
+	outcome  *push.Outcome // of the last push; nil while it is open
+	wake     time.Duration // from the push to its REGISTER; 0: not by the push, or not yet
 	woke     bool
 
 	out      *sip.Outbound // its leg, if it was invited
@@ -114,23 +118,6 @@ func (c *Call) known(b location.Binding) location.Device {
 	return location.Device{ID: b.DeviceID, AOR: b.AOR, Instance: b.Instance}
 }
 
-// awake notes that a pushed device has registered.
-func (c *Call) awake(d *device, b location.Binding) {
-	if d.woke || !d.pushed || d.pushedAt.IsZero() || b.Registered.Before(d.pushedAt) || d.pushedAt.Before(d.orphaned) {
-		return
-	}
-	d.woke, d.asleep = true, false
-	took := b.Registered.Sub(d.pushedAt)
-	c.bridge.metrics.woke(d.Target.Provider, took)
-	c.rec.update(func(r *Record) {
-		if r.WakeMS == 0 {
-			r.WakeMS = millis(took)
-		}
-	})
-	c.rec.step("REGISTER", d.ID, "")
-	c.tellCaller("awake")
-}
-
 // follow brings a leg's steps to the call. It outlives the wait for an answer
 // only as long as the leg has something to say.
 func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
@@ -171,9 +158,9 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 	switch {
 	case e.nudge:
 	case e.push != nil:
-		c.pushAnswered(e.dev, *e.push)
-		if e.push.Verdict == push.Sent && !c.rang {
-			deadline.Reset(c.bridge.cfg.WakeTimeout)
+		c.pushAnswered(ctx, e.dev, e.push)
+		if e.dev.asleep {
+			c.wait(deadline)
 		}
 	case e.asked != nil:
 		return c.answeredBy(e)
@@ -246,6 +233,7 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 	case c.refused.Name == EndFailed.Name:
 		c.refused = EndFailed.refusedBy(p)
 	}
+	c.nudgeForSleepers(ctx)
 	return state{}
 }
 
@@ -254,7 +242,7 @@ func (c *Call) deviceRefused(ctx context.Context, d *device, p sip.Progress) sta
 func (c *Call) takeLate(ctx context.Context, e *event) {
 	switch {
 	case e.push != nil:
-		c.pushAnswered(e.dev, *e.push)
+		c.pushAnswered(ctx, e.dev, e.push)
 	case e.roam != nil:
 		c.pursue(ctx, e.out, *e.roam)
 	}
@@ -272,7 +260,7 @@ func (c *Call) hopeless() bool {
 	for _, d := range c.devices {
 		switch {
 		case d.finished:
-		case d.pushing, d.woke, d.asleep && !c.overslept(d), time.Since(d.orphaned) < orphanTime:
+		case d.pushing, d.woke, d.asleep && !d.overslept(), time.Since(d.orphaned) < orphanTime:
 			return false
 		case d.out != nil && (d.heard || !d.quiet || !d.pushed): // else its flow is as good as dead
 			return false
@@ -295,19 +283,22 @@ func (c *Call) bound(d *device) bool {
 // best is the ending of a call that every device has refused or could not be
 // reached for: the refusal of a person outranks the failure of a push.
 func (c *Call) best() *Ending {
-	pushed, refused, spent := false, false, false
+	refused, spent := false, false
+	var failed *Ending
 	for _, d := range c.devices {
-		pushed = pushed || d.pushed && !d.finished
 		refused = refused || d.finished
 		spent = spent || d.spent
+		if d.pushed && !d.finished {
+			failed = likelier(failed, d.pushEnding())
+		}
 	}
 	switch {
 	case refused:
 		return c.refused
 	case c.rang:
 		return EndNoAnswer
-	case pushed:
-		return EndPushFailed
+	case failed != nil:
+		return failed
 	case spent:
 		return EndPushBudget
 	}

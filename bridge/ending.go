@@ -1,6 +1,9 @@
 package bridge
 
-import "reveille/sip"
+import (
+	"reveille/push"
+	"reveille/sip"
+)
 
 // Ending is why a call ended: a closed vocabulary that alone fixes the status
 // the caller gets, the Reason on both sides, the CDR field and the metric label.
@@ -11,6 +14,7 @@ type Ending struct {
 	Device  sip.Reason // Reason towards the devices
 	Q850    int        // cause in the CDR, where Trunk and Device have none
 	Missed  bool       // nobody could be reached: the fallback applies
+	Asleep  bool       // no device could be woken: X-Reveille-Push says why
 	Verdict string     // one line for the administrator
 }
 
@@ -24,9 +28,11 @@ var (
 	EndBusy          = &Ending{Name: "busy", Code: 486, Trunk: q850(17, "User busy"), Missed: true, Verdict: "the callee is busy"}
 	EndDeclined      = &Ending{Name: "declined", Code: 603, Trunk: q850(21, "Call rejected"), Device: sip.Declined(), Verdict: "the callee declined"}
 	EndNoAnswer      = &Ending{Name: "no_answer", Code: 480, Trunk: q850(19, "No answer"), Missed: true, Verdict: "a device rang, nobody answered"}
-	EndNoWake        = &Ending{Name: "no_wake", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "a push was accepted, but no device registered in time"}
-	EndPushFailed    = &Ending{Name: "push_failed", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "no push could be delivered and no device is connected"}
-	EndNoDevice      = &Ending{Name: "no_device", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Verdict: "the extension has no device that is connected or can be pushed"}
+	EndNoWake        = &Ending{Name: "no_wake", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Asleep: true, Verdict: "a push was sent, but no device registered in time"}
+	EndPushGone      = &Ending{Name: "push_gone", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Asleep: true, Verdict: "no device is connected, and the push service knows their tokens no more"}
+	EndPushRefused   = &Ending{Name: "push_refused", Code: 480, Trunk: q850(38, "Push refused"), Missed: true, Asleep: true, Verdict: "no device is connected, and the push service refuses our pushes: the configuration is at fault"}
+	EndPushFailed    = &Ending{Name: "push_failed", Code: 480, Trunk: q850(41, "Push failed"), Missed: true, Asleep: true, Verdict: "no device is connected, and the push service failed, or could not be reached"}
+	EndNoDevice      = &Ending{Name: "no_device", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Asleep: true, Verdict: "the extension has no device that is connected or can be pushed"}
 	EndFailed        = &Ending{Name: "device_failed", Code: 480, Trunk: q850(31, "Normal, unspecified"), Missed: true, Verdict: "every device refused the call"}
 	EndUnknownNumber = &Ending{Name: "unknown_number", Code: 404, Trunk: q850(1, "Unallocated number"), Verdict: "no extension has the dialled number"}
 	EndTooManyCalls  = &Ending{Name: "too_many_calls", Code: 486, Trunk: q850(34, "No circuit available"), Missed: true, Verdict: "the trunk's max_calls is reached"}
@@ -34,7 +40,7 @@ var (
 	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
 	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
 	EndCalleeBusy    = &Ending{Name: "callee_limit", Code: 486, Trunk: q850(17, "Too many calls at a time"), Missed: true, Verdict: "the callee has as many calls at a time as calls.limits.calls_per_callee allows"}
-	EndPushBudget    = &Ending{Name: "push_budget", Code: 480, Trunk: q850(20, "Too many pushes"), Missed: true, Verdict: "no device is connected, and they may not be pushed again so soon (calls.limits)"}
+	EndPushBudget    = &Ending{Name: "push_budget", Code: 480, Trunk: q850(20, "Too many pushes"), Missed: true, Asleep: true, Verdict: "no device is connected, and they may not be pushed again so soon (calls.limits)"}
 	EndAnonymous     = &Ending{Name: "anonymous_rejected", Code: 433, Trunk: q850(21, "Anonymous calls are rejected"), Verdict: "the caller withholds the number, and the extension takes no such calls"}
 	EndDuplicate     = &Ending{Name: "duplicate_call", Code: 482, Trunk: q850(25, "The same call came twice"), Verdict: "the same call came a second time, by another trunk or branch"}
 	EndCallerLost    = &Ending{Name: "caller_lost", Code: 480, Q850: 41, Verdict: "the trunk's connection died before the answer"}
@@ -60,6 +66,38 @@ var (
 	EndTransferFailed = &Ending{Name: "transfer_failed", Trunk: q850(19, "No answer"), Device: q850(19, "No answer"), Verdict: "answered; the callee transferred the call to an extension that did not take it, and had hung up"}
 	EndTransferred    = &Ending{Name: "transferred", Q850: 16, Verdict: "answered; the callee transferred the call"}
 )
+
+// pushEnding is the ending of a call whose last hope was the push of this
+// device, with the cause of ITU-T Q.850 §2.2.5 that says what a further call
+// would bring: 20, subscriber absent, until the app is there again; 38, network
+// out of order, "likely to last a relatively long period", until the
+// configuration is mended; 41, temporary failure, for which another try "almost
+// immediately" may do. A push that no answer came to has failed.
+func (d *device) pushEnding() *Ending {
+	if d.outcome == nil {
+		return EndPushFailed
+	}
+	switch d.outcome.Verdict {
+	case push.Sent:
+		return EndNoWake
+	case push.Gone:
+		return EndPushGone
+	case push.Refused:
+		return EndPushRefused
+	}
+	return EndPushFailed
+}
+
+// likelier is the one of two endings of pushes that leaves the next call more
+// hope: one device that might be reached is enough for it.
+func likelier(a, b *Ending) *Ending {
+	for _, e := range []*Ending{EndNoWake, EndPushFailed, EndPushRefused, EndPushGone} {
+		if a == e || b == e {
+			return e
+		}
+	}
+	return EndPushFailed
+}
 
 // Error makes an ending the cause of a call's cancellation.
 func (e *Ending) Error() string { return e.Verdict }

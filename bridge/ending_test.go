@@ -14,8 +14,10 @@ func TestEndingFixesTheAnswer(t *testing.T) {
 		contact  string
 		reason   string
 	}{
-		{EndPushFailed, "", 480, "", `Q.850;cause=20;text="Subscriber absent"`},
-		{EndPushFailed, "486", 486, "", `Q.850;cause=20;text="Subscriber absent"`},
+		{EndPushGone, "", 480, "", `Q.850;cause=20;text="Subscriber absent"`},
+		{EndPushGone, "486", 486, "", `Q.850;cause=20;text="Subscriber absent"`},
+		{EndPushRefused, "", 480, "", `Q.850;cause=38;text="Push refused"`},
+		{EndPushFailed, "", 480, "", `Q.850;cause=41;text="Push failed"`},
 		{EndNoAnswer, "sip:voicemail@pbx.example.com", 302, "sip:voicemail@pbx.example.com", `Q.850;cause=19;text="No answer"`},
 		{EndDeclined, "sip:voicemail@pbx.example.com", 603, "", `Q.850;cause=21;text="Call rejected"`},
 		{EndCancelled, "480", 487, "", ""},

@@ -376,7 +376,7 @@ func TestSuspendedAppWithADeadToken(t *testing.T) {
 		p.Deafen(true)
 		c := w.invite(siptest.Invitation{})
 		w.await(c, 2500*time.Millisecond, "480") // probe_timeout is 2 s
-		w.ended("push_failed", 480)
+		w.ended("push_gone", 480)
 	})
 }
 

@@ -109,7 +109,9 @@ func (c *Call) transferring(ctx context.Context) state {
 				return next
 			}
 		case <-deadline.C:
-			return c.transferFailed(480)
+			if !c.wait(deadline) {
+				return c.transferFailed(480)
+			}
 		case <-ctx.Done():
 			c.takeBack()
 			return c.stopped()

@@ -39,12 +39,16 @@ func (c *Call) buryRest(why sip.Reason) {
 func (c *Call) tombstone(d *device, why sip.Reason) location.Tombstone {
 	caller := c.in.Caller()
 	cause, text := sipCause(why)
-	return location.Tombstone{
+	t := location.Tombstone{
 		CallUUID: c.id, AOR: d.AOR, DeviceID: d.ID, CallID: d.callID,
 		Cause: cause, CauseText: text,
 		From: caller.Handle, FromName: caller.Name, To: c.ext.Name,
 		Expires: time.Now().Add(c.bridge.cfg.LateWindow),
 	}
+	if d.asleep {
+		t.Pushed = d.pushedAt
+	}
+	return t
 }
 
 // grave is the tombstone of a device, perhaps not set yet.
@@ -124,7 +128,9 @@ func (b *Bridge) tellAll(binding location.Binding) {
 	for _, t := range b.tombs.Tombstones(binding.AOR, binding.DeviceID) {
 		b.spawn(func() {
 			if b.tombs.Exhume(t.CallUUID, t.DeviceID) {
-				b.tell(binding, t)
+				took := b.lateWake(binding, t)
+				t.Pushed = time.Time{} // noted once
+				b.tell(binding, t, took)
 			}
 		})
 	}
@@ -151,8 +157,9 @@ func (b *Bridge) again(unreached location.Binding, t location.Tombstone) {
 }
 
 // tell closes a late device's call screen: INVITE, its first provisional,
-// CANCEL with the reason. A 200 that comes first gets ACK and BYE.
-func (b *Bridge) tell(binding location.Binding, t location.Tombstone) {
+// CANCEL with the reason. A 200 that comes first gets ACK and BYE. woke is how
+// long after its push it came; 0: it was not waited for.
+func (b *Bridge) tell(binding location.Binding, t location.Tombstone, woke time.Duration) {
 	log := b.log.With("call", t.CallUUID, "aor", t.AOR, "device", t.DeviceID)
 	session, err := b.relay.Open(rtp.SessionOptions{ID: t.CallUUID, DeviceAddress: b.dial.LocalAddress(binding.FlowID)})
 	if err != nil {
@@ -176,7 +183,7 @@ func (b *Bridge) tell(binding location.Binding, t location.Tombstone) {
 		b.again(binding, t)
 		return
 	}
-	log.Info("device registered after the end of its call; sent INVITE, CANCEL follows")
+	log.Info("device registered after the end of its call; sent INVITE, CANCEL follows", "woke_after", woke)
 	b.cancelLate(out, t)
 }
 

@@ -177,12 +177,7 @@ func (c *Call) recall(ctx context.Context, d *device) {
 	}
 	d.recalled = time.Now()
 	c.push(ctx, d)
-	time.AfterFunc(c.bridge.cfg.WakeTimeout, func() { c.post(ctx, &event{nudge: true}) })
-}
-
-// overslept: the device was recalled and has had its time to wake.
-func (c *Call) overslept(d *device) bool {
-	return !d.recalled.IsZero() && time.Since(d.recalled) >= c.bridge.cfg.WakeTimeout
+	c.tellPushes()
 }
 
 // move invites a device by another flow that it has, or wakes it.

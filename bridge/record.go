@@ -22,17 +22,6 @@ type Step struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// PushRecord is what became of one push.
-type PushRecord struct {
-	Device   string  `json:"device"`
-	Provider string  `json:"provider"`
-	Outcome  string  `json:"outcome"`
-	Status   int     `json:"status,omitempty"`
-	Reason   string  `json:"reason,omitempty"`
-	ID       string  `json:"id,omitempty"`
-	Millis   float64 `json:"ms"`
-}
-
 // MediaRecord is one direction of the audio, as it came in from that side.
 type MediaRecord struct {
 	Packets   uint64  `json:"packets"`

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"reveille/push"
-	"reveille/sip"
 	"reveille/sip/location"
 )
 
@@ -17,6 +16,7 @@ func (c *Call) rouseAll(ctx context.Context) {
 	for _, d := range all[:min(len(all), maxForks)] {
 		c.rouse(ctx, c.device(d))
 	}
+	c.tellPushes()
 }
 
 // rouse pushes a device, unless it is surely awake: then the INVITE alone will do.
@@ -26,13 +26,16 @@ func (c *Call) rouse(ctx context.Context, d *device) {
 			return
 		}
 	}
-	c.wake(ctx, d)
+	if !d.pushed {
+		c.push(ctx, d)
+	}
 }
 
-// wake sends the push, once per call and device.
+// wake sends the push, once per call and device, and tells the caller.
 func (c *Call) wake(ctx context.Context, d *device) {
 	if !d.pushed {
 		c.push(ctx, d)
+		c.tellPushes()
 	}
 }
 
@@ -41,9 +44,9 @@ func (c *Call) push(ctx context.Context, d *device) {
 	if d.Target.IsZero() || !c.mayPush(d) {
 		return
 	}
-	d.pushed, d.pushing, d.pushedAt = true, true, time.Now()
+	d.pushed, d.pushing, d.pushedAt, d.outcome, d.wake = true, true, time.Now(), nil, 0
+	d.patience = c.bridge.cfg.patience(d.Wakes)
 	c.rec.step("push", d.ID, d.Target.Provider)
-	c.tellCaller("sent")
 	m, target := c.message(d), d.Device
 	m.Still = func() bool { return c.bridge.loc.HasTarget(target) }
 	// Not a child of the call's context, which would keep a table of children
@@ -75,28 +78,30 @@ func (c *Call) message(d *device) push.Message {
 	if caller.Number {
 		kind = "number"
 	}
-	now := time.Now()
 	to := c.ext.Name
 	if dialled := c.in.Dialled(); len(dialled) > 0 {
 		to = dialled[0]
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
-		Trunk: c.in.Trunk().Name(), Verstat: caller.Verstat, DivertedBy: caller.DivertedBy, IssuedAt: now,
-		ExpiresAt: now.Add(c.bridge.cfg.WakeTimeout), TargetSince: d.Confirmed, Again: !d.recalled.IsZero()}
+		Trunk: c.in.Trunk().Name(), Verstat: caller.Verstat, DivertedBy: caller.DivertedBy, IssuedAt: d.pushedAt,
+		ExpiresAt: d.pushedAt.Add(d.patience), TargetSince: d.Confirmed, Again: !d.recalled.IsZero()}
 }
 
-// pushAnswered takes a provider's word.
-func (c *Call) pushAnswered(d *device, o push.Outcome) {
-	d.pushing, d.stopPush = false, nil
-	c.rec.push(pushRecord(d.Device, o))
-	c.rec.step("push "+o.Verdict.String(), d.ID, o.Reason)
-	if o.Verdict == push.Sent {
-		d.asleep = !d.woke
-		c.tellCaller("accepted")
-		return
+// pushAnswered takes a provider's word. A push that may have been accepted is
+// hoped for as one that was, and never sent again.
+func (c *Call) pushAnswered(ctx context.Context, d *device, o *push.Outcome) {
+	d.pushing, d.stopPush, d.outcome = false, nil, o
+	r := pushRecord(d.Device, *o)
+	r.WakeMS = millis(d.wake)
+	c.rec.push(r)
+	c.rec.step("push "+r.Outcome, d.ID, r.line())
+	if o.Verdict == push.Sent || o.Uncertain {
+		c.fellAsleep(ctx, d, o.Uncertain)
 	}
-	c.tellCaller("failed")
-	c.log().Warn("push failed", "device", d.ID, "outcome", o.Verdict.String(), "code", o.Status, "reason", o.Reason, "err", o.Err)
+	if o.Verdict != push.Sent {
+		c.log().Warn("push failed", "device", d.ID, "outcome", r.Outcome, "code", r.Status, "reason", r.Reason, "err", r.Error)
+	}
+	c.tellPushes()
 }
 
 // learn keeps what a provider's answer says of a device's target.
@@ -106,20 +111,5 @@ func (b *Bridge) learn(d location.Device, o push.Outcome) {
 		b.targets.TargetGone(d)
 	case o.Verdict == push.Sent && o.Environment != "" && o.Environment != d.Target.Environment:
 		b.targets.SetEnvironment(d, o.Environment)
-	}
-}
-
-// tellCaller sends a further 180. With X-Reveille-Push it lets the PBX see
-// where the call is; "" leaves the header out.
-func (c *Call) tellCaller(where string) {
-	if !c.answer.IsZero() {
-		return
-	}
-	var extra []sip.Header
-	if where != "" {
-		extra = []sip.Header{{Name: "X-Reveille-Push", Value: where}}
-	}
-	if err := c.in.Progress(180, c.early, extra...); err != nil {
-		c.log().Debug("180 could not be sent", "err", err)
 	}
 }

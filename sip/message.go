@@ -50,6 +50,9 @@ func (s *Server) refusal(tx *serverTx, r *Refused) *sipgo.Response {
 	if r.Contact != "" {
 		res.AppendHeader(sipgo.NewHeader("Contact", "<"+strings.Trim(SanitiseText(r.Contact, maxHeaderValue), "<>")+">"))
 	}
+	for _, h := range r.Headers {
+		res.AppendHeader(sipgo.NewHeader(h.Name, SanitiseText(h.Value, maxHeaderValue)))
+	}
 	switch r.Code {
 	case 405:
 		res.AppendHeader(sipgo.NewHeader("Allow", allowed))

@@ -75,6 +75,7 @@ type Refused struct {
 	Reason     Reason        // Reason header, if any
 	RetryAfter time.Duration // Retry-After in whole seconds, with 503
 	Contact    string        // where to go instead, a URI, with 3xx
+	Headers    []Header      // further ones
 }
 
 // Error gives "486 Busy Here".

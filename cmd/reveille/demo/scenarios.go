@@ -157,7 +157,7 @@ func deadToken(st *stage) {
 	m := st.answered(480)
 	took := time.Since(start)
 	st.hold(took < time.Second, "480 after %d ms, %s", took.Milliseconds(), m.Get("Reason"))
-	st.over("push_failed")
+	st.over("push_gone")
 	gone := true
 	for _, d := range st.world.app.Location().Devices(st.name) {
 		gone = gone && d.Target.IsZero()
