@@ -94,14 +94,14 @@ func TestTokenThatIsRegisteredAgainOutlivesAnOlder410(t *testing.T) {
 	call(t, nil, func(w *world) {
 		p := w.sleeping(phoneOptions{wakes: -1})
 		w.service.Unregister(pushtest.Production, p.token, time.Now())
-		failsFast(w)
+		failsFast(w, absent)
 		equal(t, "devices with the dead token", len(w.location.Devices("1001")), 0)
 		time.Sleep(time.Minute)
 		w.must(p.Reconnect(context.Background()))
 		w.must(p.Register(context.Background()))
 		p.Drop()
 		time.Sleep(time.Minute)
-		failsFast(w)
+		failsFast(w, pushFailed)
 		time.Sleep(40 * time.Second)
 		all := w.records()
 		if d := w.location.Devices("1001"); len(d) != 1 || d[0].Target.IsZero() || len(all) != 2 || all[1].Pushes[0].Outcome != "failed" {
@@ -120,7 +120,7 @@ func TestTokenThatIsConfirmedOutlivesAnOlder410(t *testing.T) {
 		w.must(p.Register(context.Background()))
 		p.Drop()
 		time.Sleep(time.Minute)
-		failsFast(w)
+		failsFast(w, pushFailed)
 		equal(t, "outcome", w.ended("push_failed", 480).Pushes[0].Outcome, "failed")
 		if d := w.location.Devices("1001"); len(d) != 1 || d[0].Target.IsZero() {
 			t.Errorf("devices %v", d)
