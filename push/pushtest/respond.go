@@ -19,7 +19,7 @@ type outStream struct {
 
 // complete judges a request and answers it, now or later.
 func (c *serverConn) complete(stream uint32, r *request) bool {
-	r.At = time.Now()
+	r.At = c.service.now()
 	judged := c.service.judge.judge(r)
 	answer, scripted := c.service.script(r)
 	if !scripted || (answer.Status == 0 && answer.Do == Nothing) {
@@ -105,7 +105,7 @@ func (c *serverConn) respond(stream uint32, r *request, a Answer, open *bool) er
 	}
 	fields = append([]hpack.HeaderField{
 		{Name: ":status", Value: strconv.Itoa(status)},
-		{Name: "date", Value: time.Now().UTC().Format(http.TimeFormat)},
+		{Name: "date", Value: c.service.now().UTC().Format(http.TimeFormat)},
 	}, fields...)
 	if a.RetryAfter != "" {
 		fields = append(fields, hpack.HeaderField{Name: "retry-after", Value: a.RetryAfter})

@@ -88,6 +88,7 @@ type Service struct {
 	hosts map[string]*host
 	tasks sync.WaitGroup
 	deaf  atomic.Bool
+	ahead atomic.Int64 // nanoseconds: see SetClock
 	queue *queue
 	stop  chan struct{} // closed by Close: delayed answers come at once
 
