@@ -68,3 +68,18 @@ func TestProvisionedTokenMustLookLikeOne(t *testing.T) {
 		}
 	})
 }
+
+// The same in a REGISTER: 555, which its developer sees, in place of a phone that never wakes.
+func TestRegisteredTokenMustLookLikeOne(t *testing.T) {
+	call(t, nil, func(w *world) {
+		for _, prid := range []string{"token-of-another-service", strings.Repeat("0", 63), strings.Repeat("0", 64) + ":other"} {
+			p := siptest.NewPhone(siptest.PhoneOptions{Sockets: w.net.Host("192.0.2.19"), Local: "192.0.2.19", Bridge: bridgeSIP, User: "1001",
+				Password: "secret", Instance: "urn:uuid:9", Provider: "apns", Param: w.teamID + "." + bundle + ".voip", PRID: prid})
+			if err := p.Register(w.t.Context()); err == nil || !strings.Contains(err.Error(), "555") {
+				t.Errorf("%s: %v", prid, err)
+			}
+			p.Close()
+		}
+		equal(t, "devices", len(w.location.Devices("1001")), 0)
+	})
+}

@@ -30,8 +30,6 @@ type pushing struct {
 	targets []location.Target // that are to be kept
 	query   bool              // pn-provider without a value: which services are there?
 	pnsreg  bool              // the phone can wake itself to refresh
-	tooLong bool
-	badKey  bool
 }
 
 // add reads the pn-* parameters of one Contact URI into out.
@@ -55,8 +53,6 @@ func (p *pushing) add(c *sipgo.ContactHeader, out *location.Contact) {
 	if out.Expires == 0 {
 		return // a device that leaves may do so whatever we serve
 	}
-	p.tooLong = p.tooLong || len(t.PRID) > maxToken
-	p.badKey = p.badKey || location.CheckKey(t.Key) != nil
 	p.targets = append(p.targets, t)
 	for _, kv := range c.Params {
 		name := strings.ToLower(kv.K)
@@ -70,26 +66,61 @@ func pnValue(c *sipgo.ContactHeader, name string) string {
 	return unescapeURI(v)
 }
 
-// checkPush refuses a service or topic that is not ours: there is no other
-// registrar behind us that could serve it (RFC 8599 §5.3).
+// checkPush refuses a target that cannot be pushed.
 func (r *registrar) checkPush(x *registration) *registerRefusal {
-	if x.push.tooLong {
-		return refuseRegister(400, "pn-prid Too Long")
-	}
-	if x.push.badKey {
-		return refuseRegister(400, "pn-key Is Not an X25519 Public Key in Base64url (43 Characters)")
-	}
 	for _, t := range x.push.targets {
-		if r.o.Push == nil || !r.o.Push.Supports(t.Provider, t.Param) {
-			r.o.Rejected("push_not_supported")
-			if r.gripes.allow(time.Now()) {
-				r.log.Warn("REGISTER with a push service or topic that is not configured; add it to push:",
-					"aor", x.aor, "provider", SanitiseText(t.Provider, 32), "topic", SanitiseText(t.Param, 128))
-			}
-			return refuseRegister(555, "Push Notification Service Not Supported")
+		if refused := malformed(t); refused != nil {
+			return refused
+		}
+		if refused := r.unpushable(x, t); refused != nil {
+			return refused
 		}
 	}
 	return nil
+}
+
+// malformed refuses what is outside the bounds of any push service.
+func malformed(t location.Target) *registerRefusal {
+	switch {
+	case len(t.PRID) > maxToken:
+		return refuseRegister(400, "pn-prid Too Long")
+	case !visible(t.PRID):
+		return refuseRegister(400, "pn-prid Is Not ASCII Without Spaces")
+	case len(t.Param) > maxInstance || !visible(t.Param):
+		return refuseRegister(400, "pn-param Is Not ASCII Without Spaces, or Too Long")
+	case location.CheckKey(t.Key) != nil:
+		return refuseRegister(400, "pn-key Is Not an X25519 Public Key in Base64url (43 Characters)")
+	}
+	return nil
+}
+
+// unpushable refuses a service, topic or token that nothing can be done with:
+// there is no other registrar behind us that could (RFC 8599 §5.3.1). The
+// phone that is refused shows it at once; one that registered would be missed
+// only when it sleeps and a call comes.
+func (r *registrar) unpushable(x *registration, t location.Target) *registerRefusal {
+	why := ""
+	if r.o.Push == nil || !r.o.Push.Supports(t.Provider, t.Param) {
+		why = "this pn-provider with this pn-param is not configured here"
+	} else if c, ok := r.o.Push.(TokenChecker); ok {
+		if err := c.CheckToken(t.Provider, t.PRID); err != nil {
+			why = err.Error()
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	r.o.Rejected("push_not_supported")
+	if r.gripes.allow(time.Now()) {
+		r.log.Warn("REGISTER with a push service, topic or token that cannot be used; configure it under push:, or mend the app",
+			"aor", x.aor, "provider", SanitiseText(t.Provider, 32), "topic", SanitiseText(t.Param, 128), "err", why)
+	}
+	return refuseRegister(555, "Push Notification Service Not Supported", warning(why))
+}
+
+// warning tells the app's developer what is wrong (RFC 3261 §20.43; 399 is any text).
+func warning(text string) sipgo.Header {
+	return sipgo.NewHeader("Warning", "399 reveille "+Quote(text))
 }
 
 // featureCaps lists the push services that the 200 promises (RFC 8599 §5.3): the

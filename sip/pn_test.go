@@ -161,7 +161,7 @@ func TestDevicesSurviveRestart(t *testing.T) {
 }
 
 // fuzzRegistrar is a registrar with the flow that its messages come on.
-func fuzzRegistrar(f *testing.F) (*registrar, *flow) {
+func fuzzRegistrar(f testing.TB) (*registrar, *flow) {
 	loc, err := location.New(location.NewMemory(), location.Options{})
 	if err != nil {
 		f.Fatal(err)
