@@ -13,7 +13,7 @@ import (
 var writers = map[string]func(string) string{
 	"RFC 3261": func(s string) string { return escapeBut(s, "-_.!~*'()[]/:&+$", "%%%02X") },
 	"Linphone": func(s string) string { return escapeBut(s, "-_.!~*'()[]/&+$", "%%%02X") }, // ':' as %3A
-	"URL":      func(s string) string { return escapeBut(s, "-_.~", "%%%02x") },             // as libraries for URLs do
+	"URL":      func(s string) string { return escapeBut(s, "-_.~", "%%%02x") },            // as libraries for URLs do
 	"all":      func(s string) string { return escapeBut(s, "", "%%%02X") },
 }
 
