@@ -56,20 +56,29 @@ type layout struct {
 }
 
 // newLayout makes the layout of an app. What is wrong in cfg is an error here
-// too, as Validate tells it.
+// too, as validate tells it.
 func newLayout(cfg PayloadConfig, f form) (*layout, error) {
 	if err := cfg.first(f); err != nil {
 		return nil, err
 	}
-	items, err := cfg.items(f)
+	return cfg.layout(f)
+}
+
+// layout is that of a configuration that has been validated.
+func (c PayloadConfig) layout(f form) (*layout, error) {
+	items, err := c.items(f)
 	if err != nil {
 		return nil, err
 	}
-	l := &layout{form: f, limit: f.limit(), headers: allowList(cfg.Headers)}
-	if cfg.Encrypt {
-		l.root, l.outer = tree(sealedItems(items), f), tree(outerItems(f), f)
+	further, err := c.templates()
+	if err != nil {
+		return nil, err
+	}
+	l := &layout{form: f, limit: f.limit(), headers: allowList(c.Headers)}
+	if c.Encrypt {
+		l.root, l.outer = tree(sealedItems(slices.Concat(items, further)), f), tree(outerItems(f), f)
 	} else {
-		l.root = tree(framed(items, f), f)
+		l.root = tree(slices.Concat(framed(items, f), further), f)
 	}
 	return l, nil
 }
@@ -78,6 +87,7 @@ func newLayout(cfg PayloadConfig, f form) (*layout, error) {
 // shortened for it is named, in order.
 func (l *layout) build(m Message, t Target) (body []byte, shortened []string, err error) {
 	c := newCall(m, l.headers)
+	c.target = t
 	if l.outer == nil {
 		return l.fit(c, l.limit)
 	}
@@ -86,10 +96,10 @@ func (l *layout) build(m Message, t Target) (body []byte, shortened []string, er
 
 // fit renders the call within limit.
 func (l *layout) fit(c *call, limit int) (body []byte, shortened []string, err error) {
-	if body, err = l.render(c, l.root); err != nil || len(body) <= limit {
+	if body, err = l.render(c, l.root); err != nil || len(body) <= limit && c.failed == nil {
 		return body, nil, err
 	}
-	for _, step := range shortenings() {
+	for _, step := range slices.Concat(shortenings(), []shortening{{"template", (*call).tighten}}) {
 		for len(body) > limit && step.apply(c) {
 			if len(shortened) == 0 || shortened[len(shortened)-1] != step.field {
 				shortened = append(shortened, step.field)
@@ -100,7 +110,10 @@ func (l *layout) fit(c *call, limit int) (body []byte, shortened []string, err e
 		}
 	}
 	if len(body) > limit {
-		return nil, shortened, fmt.Errorf("the payload has %d bytes where %d are allowed, with all left out that can be: shorten push.….template", len(body), limit)
+		return nil, shortened, fmt.Errorf("a payload of %d bytes, where %d are allowed, is left when all is cut that can be: shorten the template", len(body), limit)
+	}
+	for _, key := range c.failed {
+		shortened = append(shortened, "template "+key+": it could not be executed")
 	}
 	return body, shortened, nil
 }
@@ -109,6 +122,7 @@ func (l *layout) fit(c *call, limit int) (body []byte, shortened []string, err e
 // provider has called the payload too large or bad.
 func (l *layout) minimal(m Message, t Target) ([]byte, error) {
 	c := newCall(m, nil)
+	c.target = t
 	for _, step := range shortenings() {
 		for step.apply(c) {
 		}
@@ -122,6 +136,7 @@ func (l *layout) minimal(m Message, t Target) ([]byte, error) {
 
 // render writes the call as it is.
 func (l *layout) render(c *call, root []node) ([]byte, error) {
+	c.failed = nil
 	e := encoder{buf: make([]byte, 0, 768), strings: l.form == formFCM}
 	e.object(root, c)
 	return e.buf, e.err

@@ -31,7 +31,10 @@ type call struct {
 	ExpiresAt  stamp
 	Test       bool // no call: a test by an administrator
 	headers    []header
-	sealed     string // the other fields, encrypted for the device; "": they are not, or not yet
+	sealed     string   // the other fields, encrypted for the device; "": they are not, or not yet
+	target     Target   // whom the push is for
+	tight      int      // how far the values of templates are cut: see templateRoom
+	failed     []string // templates that could not be executed
 }
 
 // header is a header of the trunk's INVITE under the name that the app gave it.
@@ -85,8 +88,8 @@ func (c *call) Header(name string) string {
 	return c.headers[i].value
 }
 
-// title is what stands above everything else: the best name of the caller.
-func (c *call) title() string {
+// Title is what stands above everything else: the best name of the caller.
+func (c *call) Title() string {
 	switch {
 	case c.CallerName != "":
 		return c.CallerName
@@ -94,6 +97,15 @@ func (c *call) title() string {
 		return c.Handle
 	}
 	return "Unknown"
+}
+
+// Headers are the headers of the trunk's INVITE that the app's `headers` lists.
+func (c *call) Headers() map[string]string {
+	headers := make(map[string]string, len(c.headers))
+	for _, h := range c.headers {
+		headers[h.name] = h.value
+	}
+	return headers
 }
 
 // stamp is a time as payloads have it.

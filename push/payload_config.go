@@ -2,17 +2,22 @@ package push
 
 import (
 	"fmt"
+	"maps"
 	"net/textproto"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // PayloadConfig is what every app configures of its payload, whichever
-// provider carries it.
+// provider carries it. docs/payloads.md describes it.
 type PayloadConfig struct {
 	// Payload is the preset: what the app's own code reads. "" is reveille.
 	Payload string `yaml:"payload"`
-	// Template are the fields of the preset custom: key to text template.
+	// Template are the fields of the preset custom, or further fields of
+	// another one: the path of the field, its steps divided by dots, to a
+	// text/template over the call.
 	Template map[string]string `yaml:"template"`
 	// Encrypt seals what is known of the caller to the device's public key.
 	Encrypt bool `yaml:"encrypt"`
@@ -21,20 +26,122 @@ type PayloadConfig struct {
 }
 
 // validate reports every fault of the payload in the forms in which this app
-// is pushed. The faults are reported under the configuration's keys.
+// is pushed, the first form being the one that it must have. The faults are
+// reported under the configuration's keys.
 func (c PayloadConfig) validate(report func(path, problem string), forms ...form) {
-	for i, f := range forms {
-		_, known, err := presetItems(c.Payload, f)
-		if !known {
-			report("payload", fmt.Sprintf("%q is unknown: use one of %s", c.Payload, strings.Join(presetNames(), ", ")))
+	faulty := false
+	tell := func(path, problem string) {
+		faulty = true
+		report(path, problem)
+	}
+	c.validateHeaders(tell)
+	c.validatePreset(tell, forms[0])
+	for i, key := range slices.Sorted(maps.Keys(c.Template)) {
+		if i == maxTemplateKeys {
+			tell("template", fmt.Sprintf("%d fields: at most %d are sent", len(c.Template), maxTemplateKeys))
 			break
 		}
-		if err != nil && i == 0 {
-			report("payload", err.Error())
-			break
+		if _, err := parseTemplate(key, c.Template[key]); err != nil {
+			tell("template."+keyStep(key), err.Error())
+		}
+		if problem := c.keyProblem(key, forms); problem != "" {
+			tell("template."+keyStep(key), problem)
 		}
 	}
-	c.validateHeaders(report)
+	if faulty {
+		return // what follows needs a layout
+	}
+	for _, f := range forms {
+		if err := c.tooLarge(f); err != nil {
+			report("template", err.Error())
+			return
+		}
+	}
+}
+
+func (c PayloadConfig) validatePreset(report func(path, problem string), f form) {
+	p, known := findPreset(c.Payload)
+	if !known {
+		report("payload", fmt.Sprintf("%q is unknown: use one of %s", c.Payload, strings.Join(presetNames(), ", ")))
+		return
+	}
+	if _, err := p.items(f); err != nil {
+		report("payload", err.Error())
+		return
+	}
+	if p.name == presetCustom && len(c.Template) == 0 {
+		report("template", "payload: custom has no fields without it: add some, such as call: \"{{.UUID}}\"")
+	}
+	if p.closed && c.Encrypt {
+		report("encrypt", fmt.Sprintf("the apps that payload: %s is for cannot open what is sealed: remove one of the two lines", p.name))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.needs)) {
+		if c.Template[key] == "" {
+			report("template", fmt.Sprintf("payload: %s needs %s: %s", p.name, key, p.needs[key]))
+		}
+	}
+}
+
+// keyProblem says why a key of template cannot be sent.
+func (c PayloadConfig) keyProblem(key string, forms []form) string {
+	switch {
+	case !isFieldPath(key):
+		return fmt.Sprintf("is no field: use letters, digits, - and _, at most %d bytes, and dots between the keys of objects in objects, at most %d deep",
+			maxTemplateKey, maxTemplateDepth)
+	case slices.Contains(forms, formFCM) && isReservedByFCM(key):
+		return "FCM takes no key from, none message_type and none that begins with google or gcm: use another"
+	case key == "aps" && (slices.Contains(forms, formVoIP) || slices.Contains(forms, formAlert)):
+		return "aps is an object: write its keys, such as aps.sound"
+	}
+	for other := range c.Template {
+		if !slices.Contains(forms, formFCM) && strings.HasPrefix(other, key+".") {
+			return fmt.Sprintf("cannot be a text and an object: %s is below it; remove one of the two", other)
+		}
+	}
+	return ""
+}
+
+var fieldPath = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+func isFieldPath(key string) bool {
+	return len(key) <= maxTemplateKey && strings.Count(key, ".") < maxTemplateDepth && fieldPath.MatchString(key)
+}
+
+// isReservedByFCM: the keys that FCM's HTTP v1 refuses in data.
+func isReservedByFCM(key string) bool {
+	key = strings.ToLower(key)
+	return key == "from" || key == "message_type" || strings.HasPrefix(key, "google") || strings.HasPrefix(key, "gcm")
+}
+
+// keyStep is a key of template in a path of the configuration.
+func keyStep(key string) string {
+	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r == '.' || r > '~' || !strings.ContainsRune(keyRunes, r) }) {
+		return strconv.Quote(key)
+	}
+	return key
+}
+
+const keyRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+// tooLarge says that a payload does not fit even where all is left out that
+// can be.
+func (c PayloadConfig) tooLarge(f form) error {
+	l, err := c.layout(f)
+	if err != nil {
+		return nil // this form is not for the app
+	}
+	for _, m := range []Message{{}, sampleMessage()} {
+		c, room := newCall(m, nil), l.limit
+		if l.outer != nil {
+			if room, err = l.roomToSeal(c); err != nil {
+				return err
+			}
+		}
+		if _, _, err := l.fit(c, room); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c PayloadConfig) validateHeaders(report func(path, problem string)) {
@@ -42,10 +149,33 @@ func (c PayloadConfig) validateHeaders(report func(path, problem string)) {
 		report("headers", fmt.Sprintf("%d names: at most %d headers are copied", len(c.Headers), maxHeaders))
 	}
 	for i, name := range c.Headers {
-		if !isHeaderName(name) {
-			report(fmt.Sprintf("headers[%d]", i), fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Customer", name))
+		at := fmt.Sprintf("headers[%d]", i)
+		switch {
+		case !isHeaderName(name):
+			report(at, fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Customer", name))
+		case len(name) > maxHeaderName:
+			report(at, fmt.Sprintf("%q is too long: at most %d characters are sent", name[:maxHeaderName]+"…", maxHeaderName))
+		case isWithheld(name):
+			report(at, fmt.Sprintf("%q never leaves this machine in a push: it holds credentials, addresses of the network or who calls; "+
+				"of the caller the payload has what may be told", name))
 		}
 	}
+}
+
+// maxHeaderName is in characters.
+const maxHeaderName = 64
+
+// isWithheld: headers that hold credentials, a signed identity, where messages
+// go, or who calls although they asked for privacy (RFC 3323 §4, RFC 3325
+// §9.1). In their compact forms too (RFC 3261 §7.3.3).
+func isWithheld(name string) bool {
+	return slices.Contains([]string{
+		"Authorization", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
+		"Authentication-Results", "Identity", "Y", "Identity-Info", "N", "Encryption", "Security-Client", "Security-Server", "Security-Verify",
+		"Via", "V", "Route", "Record-Route", "Path", "Service-Route", "Contact", "M", "From", "F", "Call-Id", "I",
+		"P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-Id", "P-Access-Network-Info", "P-Charging-Vector", "P-Charging-Function-Addresses",
+		"Geolocation", "History-Info", "Referred-By", "B", "Content-Length", "L", "Content-Type", "C",
+	}, canonicalHeader(name))
 }
 
 // first is the first fault of the payload in a form, as an error.
@@ -58,10 +188,26 @@ func (c PayloadConfig) first(f form) (err error) {
 	return err
 }
 
-// items are the fields of the payload.
+// items are the fields of the preset and its frame, without those of template.
 func (c PayloadConfig) items(f form) ([]item, error) {
-	items, _, err := presetItems(c.Payload, f)
-	return items, err
+	p, known := findPreset(c.Payload)
+	if !known {
+		return nil, fmt.Errorf("payload: %q is unknown", c.Payload)
+	}
+	return p.items(f)
+}
+
+// templates are the fields of template.
+func (c PayloadConfig) templates() ([]item, error) {
+	var items []item
+	for _, key := range slices.Sorted(maps.Keys(c.Template)) {
+		p, err := parseTemplate(key, c.Template[key])
+		if err != nil {
+			return nil, fmt.Errorf("template.%s: %w", keyStep(key), err)
+		}
+		items = append(items, item{path: key, put: p.put})
+	}
+	return items, nil
 }
 
 // allowList is how a layout knows its headers.

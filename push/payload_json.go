@@ -25,7 +25,7 @@ type node struct {
 }
 
 // tree sets items below each other by their paths, in the order in which they
-// come first.
+// come first. Of two that stand in the same place the later one is taken.
 func tree(items []item, f form) []node {
 	var root []node
 	for _, i := range items {
@@ -48,10 +48,11 @@ func plant(nodes []node, steps []string, i item) []node {
 	if at == len(nodes) {
 		nodes = append(nodes, node{key: steps[0], json: append(appendText(nil, steps[0]), ':')})
 	}
+	n := &nodes[at]
 	if len(steps) == 1 {
-		nodes[at].put, nodes[at].when = i.put, i.when
+		n.put, n.when, n.nodes = i.put, i.when, nil
 	} else {
-		nodes[at].nodes = plant(nodes[at].nodes, steps[1:], i)
+		n.put, n.when, n.nodes = nil, nil, plant(n.nodes, steps[1:], i)
 	}
 	return nodes
 }

@@ -37,7 +37,7 @@ func outerItems(f form) []item {
 			{path: "aps.category", put: constant(alertCategory)},
 		}
 	}
-	outside := slices.DeleteFunc(reveilleItems(), func(i item) bool {
+	outside := slices.DeleteFunc(superset(), func(i item) bool {
 		return !slices.Contains([]string{"uuid", "call_id", "issued_at", "expires_at", "test"}, i.path)
 	})
 	return slices.Concat(aps, outside, []item{{

@@ -205,7 +205,8 @@ func (*APNs) checkPayload(r *request) Answer {
 		return Reject(400, "PayloadEmpty")
 	case len(r.Body) > maxPayload:
 		return Reject(413, "PayloadTooLarge")
-	case json.Unmarshal(r.Body, &r.Payload) != nil || r.Payload["aps"] == nil:
+	case json.Unmarshal(r.Body, &r.Payload) != nil || len(r.Payload) == 0,
+		r.Payload["aps"] == nil && r.Header.Get("apns-push-type") != "voip": // what PushKit hands to an app need not have one
 		return Reject(400, "PayloadEmpty") // Apple has no better word for it
 	}
 	return Answer{}
