@@ -169,7 +169,7 @@ func (c *carrier) answer(text string) (string, bool) {
 			host, port, _ := net.SplitHostPort(c.seen())
 			value = strings.Replace(value, ";rport", ";rport="+port+";received="+host, 1)
 		}
-		if name != "Contact" || r.code == 200 && !strings.Contains(strings.Join(r.headers, "\n"), "Contact:") {
+		if name != "Contact" || value != "" && r.code == 200 && !strings.Contains(strings.Join(r.headers, "\n"), "Contact:") {
 			lines = append(lines, name+": "+value)
 		}
 	}
