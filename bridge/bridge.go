@@ -35,6 +35,7 @@ type locator interface {
 type targets interface {
 	TargetGone(d location.Device)
 	SetEnvironment(d location.Device, environment string)
+	Pushed(d location.Device, p location.LastPush)
 	Woke(aor, deviceID string, took time.Duration)
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"reveille/cmd/reveille/admin"
@@ -17,7 +19,8 @@ func devicesCommand() *command {
 		help: `Lists the devices that have registered or were provisioned, of all extensions or of one. A device is
   registered   it has a live binding: a call goes there at once
   asleep       it has a push target: a call wakes it
-  unreachable  it has neither: open the app once` + "\n" + askingHelp,
+  unreachable  it has neither: open the app once
+TOKENS are what it gave to be woken by: voip (calls) and alert of Apple's, key for sealed caller data.` + "\n" + askingHelp,
 		run: func(ctx context.Context, p *process, c *command, args []string) int {
 			flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			a := askingFlags(flags)
@@ -42,20 +45,45 @@ func showDevices(w io.Writer, l admin.DeviceList, now time.Time) {
 		fmt.Fprintln(w, "no devices: nothing has registered yet, nor was provisioned")
 		return
 	}
-	rows := [][]string{{"EXTENSION", "DEVICE", "STATE", "PUSH", "SEEN", "ADDRESS", "EXPIRES", "APP"}}
+	rows := [][]string{{"EXTENSION", "DEVICE", "STATE", "PUSH", "TOKENS", "LAST PUSH", "SEEN", "ADDRESS", "EXPIRES", "APP"}}
 	for _, d := range l.Devices {
 		state, push, address, expires := "unreachable", "", "", ""
 		if d.Push != nil {
-			state, push = "asleep", d.Push.Provider+" "+d.Push.Param
-			if d.Push.Environment != "" {
-				push += " " + d.Push.Environment
-			}
+			state, push = "asleep", words(d.Push.Provider, d.Push.Param, d.Push.Environment)
 		}
 		if len(d.Bindings) > 0 {
 			b := d.Bindings[0]
 			state, address, expires = "registered", b.Transport+" "+b.Remote, in(b.Expires, now)
 		}
-		rows = append(rows, []string{d.Extension, short(d.ID), state, push, age(d.Seen, now), address, expires, d.UserAgent})
+		rows = append(rows, []string{d.Extension, short(d.ID), state, push, tokens(d.Push), lastPush(d.LastPush, now), age(d.Seen, now), address, expires, d.UserAgent})
 	}
 	table(w, rows)
+}
+
+// tokens says what a device gave with its push target: "voip alert key".
+func tokens(t *admin.Target) string {
+	if t == nil {
+		return ""
+	}
+	list := t.Kinds
+	if len(list) == 0 {
+		list = []string{"yes"}
+	}
+	if t.Key {
+		list = append(slices.Clip(list), "key")
+	}
+	return strings.Join(list, " ")
+}
+
+// lastPush is "sent 3m00s ago", or why not.
+func lastPush(p *admin.LastPush, now time.Time) string {
+	if p == nil {
+		return ""
+	}
+	return words(p.Outcome, p.Reason, age(p.At, now), "ago")
+}
+
+// words joins those that are not empty.
+func words(list ...string) string {
+	return strings.Join(slices.DeleteFunc(list, func(s string) bool { return s == "" }), " ")
 }

@@ -67,11 +67,13 @@ func TestTables(t *testing.T) {
 			}}, now)
 		},
 		"devices.txt": func(w io.Writer) {
-			push := &admin.Target{Provider: "apns", Param: "TEAM.app.voip", Environment: "sandbox"}
+			push := &admin.Target{Provider: "apns", Param: "TEAM.app.voip", Environment: "sandbox", Kinds: []string{"voip", "alert"}, Key: true}
+			fcm := &admin.Target{Provider: "fcm", Param: "example-phone"}
 			showDevices(w, admin.DeviceList{Devices: []admin.Device{
 				{ID: "63f59d27b5562a37a3f3", Extension: "1001", UserAgent: "App/1\x07", Seen: now.Add(-time.Minute), Push: push,
 					Bindings: []admin.Binding{{Transport: "TLS", Remote: "198.51.100.7:40000", Expires: now.Add(time.Hour)}}},
-				{ID: "d2", Extension: "1002", Seen: noon(), Push: push},
+				{ID: "d2", Extension: "1002", Seen: noon(), Push: push, LastPush: &admin.LastPush{At: now.Add(-3 * time.Minute), Outcome: "sent"}},
+				{ID: "d4", Extension: "1002", Seen: noon(), Push: fcm, LastPush: &admin.LastPush{At: now.Add(-3 * time.Minute), Outcome: "gone", Reason: "UNREGISTERED"}},
 				{ID: "d3", Extension: "1003", Seen: now.Add(-100 * time.Hour)},
 			}}, now)
 		},

@@ -14,6 +14,7 @@ type deviceRecord struct {
 	saved   time.Time // Seen as stored
 	durable *flush    // the write that stored Target; nil: loaded from the store
 	alarm   alarm
+	pushed  *LastPush // of Target, or of the one that it had; nil: none
 }
 
 // insertDevice enters a device into every table. mu is held.
@@ -80,7 +81,7 @@ func (l *Service) retarget(r *deviceRecord, t Target, now time.Time) bool {
 	}
 	l.evict(r.key(), t)
 	l.release(r)
-	r.Target, r.Registered = learned(t, old), now
+	r.Target, r.Registered, r.pushed = learned(t, old), now, nil
 	l.claim(r)
 	return true
 }

@@ -35,6 +35,7 @@ type Calls interface {
 type Devices interface {
 	AllDevices() []location.Device
 	Lookup(aor string) []location.Binding
+	LastPush(aor, id string) (location.LastPush, bool)
 }
 
 // Phase is where in its life the bridge is.

@@ -220,7 +220,7 @@ func steady(t *testing.T, body string) []byte {
 		switch v := v.(type) {
 		case map[string]any:
 			for key, item := range v {
-				if text, ok := item.(string); ok && (key == "seen" || key == "registered" || key == "expires") {
+				if text, ok := item.(string); ok && (key == "seen" || key == "registered" || key == "confirmed" || key == "expires") {
 					at, err := time.Parse(time.RFC3339, text)
 					if err != nil || time.Since(at).Abs() > 2*time.Hour {
 						t.Errorf("%s is %v", key, item)

@@ -128,7 +128,7 @@ func (s *server) provision(w http.ResponseWriter, r *http.Request) {
 	if made {
 		status = http.StatusCreated
 	}
-	s.write(w, status, "application/json", deviceView(d, s.Devices.Lookup(d.AOR)))
+	s.write(w, status, "application/json", s.deviceView(d, s.Devices.Lookup(d.AOR)))
 }
 
 // unprovision is DELETE: the device is pushed no more.

@@ -28,10 +28,12 @@ const (
 // services are push services as a configuration has them.
 type services struct{}
 
-func (services) Supports(provider, param string) bool { return provider == "apns" && param == topic }
-func (services) Providers() []string                  { return []string{"apns"} }
-func (services) CheckToken(_, prid string) error {
-	if len(prid)%2 == 1 {
+func (services) Supports(provider, param string) bool {
+	return provider == "apns" && param == topic || provider == "mypush"
+}
+func (services) Providers() []string { return []string{"apns", "mypush"} }
+func (services) CheckToken(provider, prid string) error {
+	if provider == "apns" && !strings.Contains(prid, ":") && len(prid)%2 == 1 {
 		return errors.New("pn-prid is no device token")
 	}
 	return nil

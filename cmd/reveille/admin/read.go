@@ -171,7 +171,7 @@ func (s *server) devices(w http.ResponseWriter, r *http.Request) {
 	out := DeviceList{Devices: []Device{}}
 	for _, d := range devices {
 		if only == "" || d.AOR == only {
-			out.Devices = append(out.Devices, deviceView(d, bindings[d.AOR]))
+			out.Devices = append(out.Devices, s.deviceView(d, bindings[d.AOR]))
 		}
 	}
 	slices.SortFunc(out.Devices, func(a, b Device) int {

@@ -90,15 +90,26 @@ type Device struct {
 	UserAgent string    `json:"user_agent,omitempty"`
 	Seen      time.Time `json:"seen"` // last REGISTER or PUT
 	Push      *Target   `json:"push,omitempty"`
+	LastPush  *LastPush `json:"last_push,omitempty"`
 	Bindings  []Binding `json:"bindings"`
+}
+
+// LastPush is what became of the last push to a device since the start.
+type LastPush struct {
+	At      time.Time `json:"at"`
+	Outcome string    `json:"outcome"`
+	Reason  string    `json:"reason,omitempty"`
 }
 
 // Target is where a device is pushed.
 type Target struct {
 	Provider    string    `json:"provider"`
 	Param       string    `json:"param"`
+	Kinds       []string  `json:"kinds,omitempty"`       // of APNs tokens: voip, alert
+	Key         bool      `json:"key"`                   // the device gave its public key
 	Environment string    `json:"environment,omitempty"` // the one that took the token last
 	Registered  time.Time `json:"registered"`
+	Confirmed   time.Time `json:"confirmed"` // last REGISTER or PUT that had the token
 }
 
 // Binding is a live Contact of a device.
@@ -115,10 +126,15 @@ type PushTest struct {
 	Pushes []bridge.PushRecord `json:"pushes"` // one for each device with a push target
 }
 
-func deviceView(d location.Device, bindings []location.Binding) Device {
+// deviceView is what the API shows of a device.
+func (s *server) deviceView(d location.Device, bindings []location.Binding) Device {
 	v := Device{ID: d.ID, Extension: d.AOR, Instance: d.Instance, UserAgent: d.UserAgent, Seen: d.Seen, Bindings: []Binding{}}
-	if !d.Target.IsZero() {
-		v.Push = &Target{Provider: d.Target.Provider, Param: d.Target.Param, Environment: d.Target.Environment, Registered: d.Registered}
+	if t := d.Target; !t.IsZero() {
+		v.Push = &Target{Provider: t.Provider, Param: t.Param, Kinds: t.Kinds(), Key: t.Key != "", Environment: t.Environment,
+			Registered: d.Registered, Confirmed: d.Confirmed}
+	}
+	if p, ok := s.Devices.LastPush(d.AOR, d.ID); ok {
+		v.LastPush = &LastPush{p.At, p.Outcome, p.Reason}
 	}
 	for _, b := range bindings {
 		if b.DeviceID == d.ID {
