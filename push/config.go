@@ -16,6 +16,7 @@ type Config struct {
 	// in the environment or among systemd's credentials, if there is one.
 	MasterKeyFile string       `yaml:"master_key_file"`
 	APNs          []APNsConfig `yaml:"apns"`
+	Webhook       []WebhookConfig `yaml:"webhook"`
 }
 
 // DefaultConfig has no provider.
@@ -29,6 +30,7 @@ func (c Config) Validate(report func(path, problem string)) {
 		report("header", fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Call-UUID", c.Header))
 	}
 	validateAPNs(c.APNs, report)
+	validateEach("webhook", "provider", c.Webhook, WebhookConfig.name, report)
 }
 
 // complete is a copy whose providers know what they need of the rest.
@@ -36,6 +38,10 @@ func (c Config) complete() Config {
 	c.APNs = slices.Clone(c.APNs)
 	for i := range c.APNs {
 		c.APNs[i].masterKeyFile = c.MasterKeyFile
+	}
+	c.Webhook = slices.Clone(c.Webhook)
+	for i := range c.Webhook {
+		c.Webhook[i].masterKeyFile = c.MasterKeyFile
 	}
 	return c
 }

@@ -90,6 +90,13 @@ func newProviders(cfg Config, o Options) (made []Provider, err error) {
 		}
 		made = append(made, a)
 	}
+	for _, cfg := range cfg.Webhook {
+		w, err := newWebhook(cfg, o.Dial)
+		if err != nil {
+			return made, err
+		}
+		made = append(made, w)
+	}
 	if len(made) == 0 {
 		l, err := newLogProvider(o.LogTo)
 		return []Provider{l}, err
