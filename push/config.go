@@ -14,8 +14,8 @@ type Config struct {
 	Header string `yaml:"header"`
 	// MasterKeyFile opens the credential files that are sealed; "": the key is
 	// in the environment or among systemd's credentials, if there is one.
-	MasterKeyFile string       `yaml:"master_key_file"`
-	APNs          []APNsConfig `yaml:"apns"`
+	MasterKeyFile string          `yaml:"master_key_file"`
+	APNs          []APNsConfig    `yaml:"apns"`
 	Webhook       []WebhookConfig `yaml:"webhook"`
 }
 

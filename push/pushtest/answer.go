@@ -13,6 +13,7 @@ type Answer struct {
 	Timestamp  time.Time // in Apple's JSON body, for 410
 	Field      string    // in Google's JSON body: the field that is at fault
 	Message    string    // in Google's JSON body: what a person reads
+	Code       int       // in Acrobits' JSON body: its own status, under HTTP 200
 	Body       string    // sent instead of the JSON; of any form and size
 	RetryAfter string    // header Retry-After
 	Delay      time.Duration
@@ -39,7 +40,7 @@ func Reject(status int, reason string) Answer { return Answer{Status: status, Re
 
 // took says whether the service accepts the push that it answers so.
 func (a Answer) took() bool {
-	return a.Do == CutOffAfter || a.Do == HalfAnswer || (a.Do == Nothing && a.Status/100 == 2)
+	return a.Do == CutOffAfter || a.Do == HalfAnswer || (a.Do == Nothing && a.Status/100 == 2 && a.Code/100 <= 2)
 }
 
 func encode(v any) []byte {

@@ -36,6 +36,7 @@ type Counts struct {
 	Connections   int
 	Requests      int            // complete pushes; not those for FCM's access tokens
 	Accepted      int            // answered 2xx, or accepted and then cut off
+	Duplicates    int            // as accepted, but repeated: at a Webhook, by their ids
 	Answers       map[string]int // by reason, scripted ones too
 	ByEnvironment map[string]int // complete requests by host
 	Pings         int
@@ -59,7 +60,8 @@ type request struct {
 	Push
 	conn   *serverConn
 	method string
-	aside  bool // no push, and not counted as one: scripted by Token all the same
+	once   string // two accepted requests of one such id are one push; "": that is not known
+	aside  bool   // no push, and not counted as one: scripted by Token all the same
 }
 
 // host is one of a service's listeners.
@@ -97,6 +99,7 @@ type Service struct {
 	conns   map[*serverConn]bool
 	scripts map[string][]Answer // by token; "" for any
 	counts  Counts
+	taken   map[string]bool // request.once of accepted pushes
 }
 
 // newService makes a service on these hosts, on loopback where one has no
@@ -113,6 +116,7 @@ func newService(j judge, set settings, hosts ...*host) (*Service, error) {
 		stop:     make(chan struct{}),
 		conns:    map[*serverConn]bool{},
 		scripts:  map[string][]Answer{},
+		taken:    map[string]bool{},
 		counts:   Counts{Answers: map[string]int{}, ByEnvironment: map[string]int{}},
 	}
 	var err error
@@ -281,11 +285,19 @@ func (s *Service) count(r *request, a Answer) {
 		return
 	}
 	s.counts.Requests++
-	if a.took() {
+	took := a.took()
+	switch {
+	case took && s.taken[r.once]:
+		took = false
+		s.counts.Duplicates++
+	case took:
 		s.counts.Accepted++
+		if r.once != "" {
+			s.taken[r.once] = true
+		}
 	}
 	s.mu.Unlock()
-	if a.took() {
+	if took {
 		s.queue.put(r.Push)
 	}
 	if s.seen != nil {
