@@ -63,7 +63,7 @@ func newWebhook(cfg WebhookConfig, dial DialFunc) (*webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("push.webhook.root_ca: %w", err)
 	}
-	if w.form, err = cfg.form(); err != nil {
+	if w.form, err = cfg.webhookForm(); err != nil {
 		return nil, fmt.Errorf("push.webhook.%w", err)
 	}
 	w.tr = newTransport(roots, dial)
@@ -106,6 +106,9 @@ func (w *webhook) Push(ctx context.Context, t Target, m Message) (out Outcome, r
 		out.Uncertain = uncertain && out.Verdict == Failed
 		if !retry || attempt == w.most() || !pause(ctx, max(retryAfterFailure<<(attempt-1), out.RetryAfter)) {
 			return out, false
+		}
+		if m.Still != nil && !m.Still() {
+			return moved(out), false
 		}
 	}
 }
@@ -225,20 +228,17 @@ type envelopeDevice struct {
 }
 
 // standardForm is Reveille's own.
-type standardForm struct{ layout webhookLayout }
-
-// webhookLayout makes the payload.
-type webhookLayout func(m Message, t Target) (body []byte, shortened []string, err error)
+type standardForm struct{ layout *layout }
 
 func (f standardForm) body(t Target, m Message) ([]byte, []string, error) {
-	payload, shortened, err := f.layout(m, t)
+	payload, shortened, err := f.layout.build(m, t)
 	if err != nil {
 		return nil, nil, err
 	}
-	body, err := json.Marshal(envelope{Type: "call.wake", Timestamp: rfc3339(m.IssuedAt), Data: envelopeData{
+	body, err := json.Marshal(envelope{Type: "call.wake", Timestamp: stamp{m.IssuedAt}.String(), Data: envelopeData{
 		UUID:      clean(m.UUID, maxID),
 		Device:    envelopeDevice{t.Provider, t.Param, t.PRID},
-		ExpiresAt: rfc3339(m.ExpiresAt),
+		ExpiresAt: stamp{m.ExpiresAt}.String(),
 		Payload:   payload,
 	}})
 	return body, shortened, err

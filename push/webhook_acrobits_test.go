@@ -34,7 +34,7 @@ func newPNMWorld(t testing.TB) *pnmWorld {
 		t.Fatal(err)
 	}
 	logs := &logBuffer{}
-	cfg := WebhookConfig{Provider: "acrobits", URL: service.URL(), RootCA: ca, Payload: presetAcrobits}
+	cfg := WebhookConfig{Provider: "acrobits", URL: service.URL(), RootCA: ca, PayloadConfig: PayloadConfig{Payload: presetAcrobits}}
 	return &pnmWorld{service, newHookSender(t, cfg, logs, pushtest.DialAny(ln)), logs}
 }
 

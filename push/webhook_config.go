@@ -18,13 +18,11 @@ type WebhookConfig struct {
 	URL        string `yaml:"url"`         // https, or http on loopback
 	SecretFile string `yaml:"secret_file"` // what requests are signed with
 	RootCA     string `yaml:"root_ca"`     // PEM file of further trust anchors
-	Payload    string `yaml:"payload"`
+
+	PayloadConfig `yaml:",inline"`
 
 	masterKeyFile string // push.master_key_file: see Config.complete
 }
-
-// maxWebhookPayload is what most push services behind a receiver take.
-const maxWebhookPayload = 4096
 
 // maxProvider bounds a pn-provider value of ours; sip and metrics carry it.
 const maxProvider = 32
@@ -106,18 +104,25 @@ func (w WebhookConfig) signer() (*signer, error) {
 	return loadSigner(w.SecretFile, w.masterKeyFile)
 }
 
-// form is what the receiver wants to read.
-func (w WebhookConfig) form() (webhookForm, error) {
+// webhookForm is what the receiver wants to read.
+func (w WebhookConfig) webhookForm() (webhookForm, error) {
 	if w.isAcrobits() {
 		return acrobitsForm{}, nil
 	}
-	return standardForm{func(m Message, _ Target) ([]byte, []string, error) { return buildPayload(m, maxWebhookPayload) }}, nil
+	l, err := newLayout(w.PayloadConfig, formWebhook)
+	return standardForm{l}, err
 }
 
 func (w WebhookConfig) isAcrobits() bool { return w.Payload == presetAcrobits }
 
 func (w WebhookConfig) validatePayload(report func(path, problem string)) {
-	if w.Payload != "" && w.Payload != "reveille" && !w.isAcrobits() {
-		report("payload", fmt.Sprintf("%q is unknown: use reveille or acrobits", w.Payload))
+	if !w.isAcrobits() {
+		w.PayloadConfig.validate(report, formWebhook)
+		return
+	}
+	for key, used := range map[string]bool{"template": len(w.Template) > 0, "encrypt": w.Encrypt, "headers": len(w.Headers) > 0} {
+		if used {
+			report(key, "is not for payload acrobits, whose form is Acrobits' own: remove the key")
+		}
 	}
 }

@@ -313,7 +313,7 @@ func FuzzWebhookAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		target := Target{PRID: hookToken}
 		for _, form := range []webhookForm{standardForm{}, acrobitsForm{}} {
-			w, err := newWebhook(WebhookConfig{Provider: "p", URL: "https://x.example", Payload: presetAcrobits}, nil)
+			w, err := newWebhook(WebhookConfig{Provider: "p", URL: "https://x.example", PayloadConfig: PayloadConfig{Payload: presetAcrobits}}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
