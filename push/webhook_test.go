@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -327,6 +328,41 @@ func FuzzWebhookAnswer(f *testing.F) {
 			if out.Err != nil && strings.Contains(out.Err.Error(), hookToken) || strings.Contains(out.Reason+out.ID, hookToken) {
 				t.Errorf("the token is in %+v", out)
 			}
+		}
+	})
+}
+
+// TestWebhookSecretReloads: a changed secret file is used without a restart.
+func TestWebhookSecretReloads(t *testing.T) {
+	const fresh = "a fresh one of 24 bytes, or more"
+	synctest.Test(t, func(t *testing.T) {
+		w := newHookWorld(t, nil)
+		defer w.close()
+		if out := w.send(testMessage("u1")); out.Verdict != Sent {
+			t.Fatalf("outcome %+v", out)
+		}
+		if err := os.WriteFile(w.cfg.SecretFile, []byte(fresh), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.service.SetSecrets([]byte(fresh))
+		time.Sleep(3 * lookEvery)
+		if out := w.send(testMessage("u2")); out.Verdict != Sent {
+			t.Errorf("outcome %+v", out)
+		}
+	})
+}
+
+// TestWebhookMovedToken: a target that has gone to another device meanwhile is
+// not posted to again.
+func TestWebhookMovedToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newHookWorld(t, nil)
+		defer w.close()
+		w.service.Answer(hookToken, pushtest.Answer{Status: 503})
+		m := testMessage("u1")
+		m.Still = func() bool { return false }
+		if out := w.send(m); out.Verdict != Failed || out.Reason != "TargetMoved" || w.service.Counts().Requests != 1 {
+			t.Errorf("outcome %+v", out)
 		}
 	})
 }
