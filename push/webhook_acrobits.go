@@ -9,39 +9,16 @@ import (
 	"strings"
 )
 
-// presetAcrobits speaks to Acrobits' push mediator (PNM), which holds the
+// acrobitsForm speaks to Acrobits' push mediator (PNM), which holds the
 // credentials of all apps made with their SDK (Groundwire, Cloud Softphone and
 // white labels). Sources: doc.acrobits.net, "Push Notifications over HTTP"
 // (api/server/http_push) and "SIPIS-less push calls" (sdk/pushes/sipisless).
-const presetAcrobits = "acrobits"
+//
+// The body is the preset's alone, in no envelope: see acrobitsItems.
+type acrobitsForm struct{ layout *layout }
 
-// acrobitsForm is a plain JSON object to the mediator: what it knows of a
-// device are the AppId, which is our pn-param, and DeviceToken and Selector,
-// which the app's Push Token Reporter tells; both are in pn-prid, with a &
-// between them.
-type acrobitsForm struct{}
-
-// acrobitsPush is an incoming call. The app pairs it with the INVITE by Id:
-// that is the Call-ID of the INVITE, so that no header X-Push-ID is needed.
-type acrobitsPush struct {
-	Verb            string `json:"verb"`
-	AppID           string `json:"AppId"`
-	DeviceToken     string `json:"DeviceToken"`
-	Selector        string `json:"Selector"`
-	ID              string `json:"Id"`
-	UserName        string `json:"UserName"`
-	UserDisplayName string `json:"UserDisplayName"`
-}
-
-func (acrobitsForm) body(t Target, m Message) ([]byte, []string, error) {
-	token, selector, _ := strings.Cut(t.PRID, "&")
-	body, err := json.Marshal(acrobitsPush{
-		Verb: "NotifyIncomingCall", AppID: t.Param, DeviceToken: token, Selector: selector,
-		ID:              clean(m.CallID, maxID),
-		UserName:        clean(m.Handle, maxText),
-		UserDisplayName: cmp.Or(clean(m.CallerName, maxText), clean(m.Handle, maxText)),
-	})
-	return body, nil, err
+func (f acrobitsForm) body(t Target, m Message) ([]byte, []string, error) {
+	return f.layout.build(m, t)
 }
 
 // checkToken wants DeviceToken&Selector: base64, and a hash with a suffix.

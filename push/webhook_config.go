@@ -41,7 +41,7 @@ func (w WebhookConfig) Validate(report func(path, problem string)) {
 	if _, err := loadRoots(w.RootCA); err != nil {
 		report("root_ca", err.Error())
 	}
-	w.validatePayload(report)
+	w.PayloadConfig.validate(report, formWebhook)
 }
 
 // name is what devices are served under.
@@ -106,23 +106,11 @@ func (w WebhookConfig) signer() (*signer, error) {
 
 // webhookForm is what the receiver wants to read.
 func (w WebhookConfig) webhookForm() (webhookForm, error) {
-	if w.isAcrobits() {
-		return acrobitsForm{}, nil
-	}
 	l, err := newLayout(w.PayloadConfig, formWebhook)
+	if w.isAcrobits() {
+		return acrobitsForm{l}, err
+	}
 	return standardForm{l}, err
 }
 
 func (w WebhookConfig) isAcrobits() bool { return w.Payload == presetAcrobits }
-
-func (w WebhookConfig) validatePayload(report func(path, problem string)) {
-	if !w.isAcrobits() {
-		w.PayloadConfig.validate(report, formWebhook)
-		return
-	}
-	for key, used := range map[string]bool{"template": len(w.Template) > 0, "encrypt": w.Encrypt, "headers": len(w.Headers) > 0} {
-		if used {
-			report(key, "is not for payload acrobits, whose form is Acrobits' own: remove the key")
-		}
-	}
-}

@@ -52,9 +52,6 @@ func TestWebhookValidate(t *testing.T) {
 		{"secret_file", "at most two", func(c *WebhookConfig) { c.SecretFile = secret(strings.Repeat(whsec(24)+"\n", 3)) }},
 		{"secret_file", "chmod", func(c *WebhookConfig) { c.SecretFile = writeFile(t, "secret", whsec(24), 0o644) }},
 		{"root_ca", "/none.pem", func(c *WebhookConfig) { c.RootCA = "/none.pem" }},
-		{"headers", "acrobits", func(c *WebhookConfig) { c.Payload, c.Headers = "acrobits", []string{"X-A"} }},
-		{"template", "acrobits", func(c *WebhookConfig) { c.Payload, c.Template = "acrobits", map[string]string{"a": "b"} }},
-		{"encrypt", "acrobits", func(c *WebhookConfig) { c.Payload, c.Encrypt = "acrobits", true }},
 		{"payload", "is unknown", func(c *WebhookConfig) { c.Payload = "nonsense" }},
 	} {
 		bad := good
