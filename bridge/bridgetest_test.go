@@ -58,6 +58,7 @@ type setup struct {
 	dual      bool        // the bridge is on IPv6 too
 	trunkHost string      // where the trunk calls from; "": trunkIP
 	tls       *tls.Config // of further listeners; nil: none
+	payload   push.PayloadConfig
 }
 
 // world is a bridge with all its real parts on an in-memory network, a push
@@ -223,7 +224,7 @@ func (w *world) start() {
 	w.must(err)
 	pc := push.DefaultConfig()
 	pc.APNs = []push.APNsConfig{{Topic: bundle, TeamID: w.teamID, KeyID: w.keyID, KeyFile: w.keyFile,
-		Endpoint: w.service.Endpoint(), RootCA: w.caFile}}
+		Endpoint: w.service.Endpoint(), RootCA: w.caFile, PayloadConfig: w.payload}}
 	w.sender, err = push.NewSender(pc, push.Options{Log: log, Registerer: w.metrics, Dial: host.DialContext})
 	w.must(err)
 	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),

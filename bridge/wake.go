@@ -84,7 +84,7 @@ func (c *Call) message(d *device) push.Message {
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
 		Trunk: c.in.Trunk().Name(), Verstat: caller.Verstat, DivertedBy: caller.DivertedBy, IssuedAt: d.pushedAt,
-		ExpiresAt: d.pushedAt.Add(d.patience), TargetSince: d.Confirmed, Again: !d.recalled.IsZero()}
+		ExpiresAt: d.pushedAt.Add(d.patience), Headers: c.in.Copied(), TargetSince: d.Confirmed, Again: !d.recalled.IsZero()}
 }
 
 // pushAnswered takes a provider's word. A push that may have been accepted is

@@ -222,5 +222,30 @@ func allowList(names []string) []allowed {
 	return out
 }
 
+// Headers are the names of the headers of a trunk's INVITE that apps want to
+// know of: what may go into Message.Headers, under these very names.
+func (s *Sender) Headers() []string { return s.current().headers }
+
+// headers are those of all apps.
+func (c Config) headers() []string {
+	var names []string
+	for _, p := range c.payloads() {
+		for _, a := range allowList(p.Headers) {
+			names = append(names, a.canonical)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// payloads are the payloads of all apps, whatever their provider.
+func (c Config) payloads() []PayloadConfig {
+	var all []PayloadConfig
+	for _, a := range c.APNs {
+		all = append(all, a.PayloadConfig)
+	}
+	return all
+}
+
 // canonicalHeader is the form of a header's name in Message.Headers.
 func canonicalHeader(name string) string { return textproto.CanonicalMIMEHeaderKey(name) }

@@ -8,6 +8,7 @@ type set struct {
 	cfg       Config
 	stamps    map[string]fileStamp // of the credential files, taken before they were read
 	expiries  []Expiry
+	headers   []string // see Sender.Headers
 	providers []Provider
 
 	// guarded by Sender.mu
@@ -22,7 +23,7 @@ func newSet(cfg Config, o Options) (*set, error) {
 	if err := cfg.first(); err != nil {
 		return nil, err
 	}
-	s := &set{cfg: cfg, stamps: stampsOf(cfg.files()), expiries: cfg.Expiries(), idle: make(chan struct{})}
+	s := &set{cfg: cfg, stamps: stampsOf(cfg.files()), expiries: cfg.Expiries(), headers: cfg.headers(), idle: make(chan struct{})}
 	var err error
 	if s.providers, err = newProviders(cfg, o); err != nil {
 		s.close()

@@ -20,12 +20,13 @@ type Inbound struct {
 	tx        *serverTx
 	acks      chan []byte // SDP of the ACK to our 200, once
 
-	reliability reliability    // what the INVITE asks of provisionals
-	session     sessionRequest // and of the session's lifetime
-	hopsLeft    uint8          // its Max-Forwards, less one
-	trail       string         // its loop marks
-	proofs      []uint64       // see Proofs
-	refers      bool           // the trunk takes REFER, as far as its INVITE tells
+	reliability reliability       // what the INVITE asks of provisionals
+	session     sessionRequest    // and of the session's lifetime
+	hopsLeft    uint8             // its Max-Forwards, less one
+	trail       string            // its loop marks
+	proofs      []uint64          // see Proofs
+	refers      bool              // the trunk takes REFER, as far as its INVITE tells
+	copied      map[string]string // headers that apps are told of
 
 	// guarded by leg.mu:
 	answered  bool       // a final answer has gone out
@@ -44,6 +45,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		hopsLeft:    defaultHops - 1,
 		trail:       strings.Join(loopMarks(req), ", "),
 		proofs:      proofsOf(req),
+		copied:      copied(req, s.push),
 	}
 	if h := req.MaxForwards(); h != nil && h.Val() > 0 {
 		in.hopsLeft = uint8(h.Val() - 1)

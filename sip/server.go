@@ -60,6 +60,7 @@ type Server struct {
 	txs       *transactions
 	dialogs   *dialogTable
 	registrar *registrar
+	push      PushSupport
 	metrics   *metrics
 	guard     *guard
 	loopMark  string // ours, in LoopHeader
@@ -84,7 +85,7 @@ func New(cfg Config, trunks []TrunkConfig, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, dialogs: newDialogTable(), work: newGroup(), metrics: newMetrics(o.Registerer)}
+	s := &Server{cfg: cfg, log: o.Log, loc: o.Location, push: o.Push, dialogs: newDialogTable(), work: newGroup(), metrics: newMetrics(o.Registerer)}
 	s.resolver = &resolver{dns: newDNSClient(o.Network, cfg.Resolvers), reaches: s.reaches}
 	s.wall = func() time.Time { return time.Now().Round(0) }
 	for _, tc := range trunks {
