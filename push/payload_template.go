@@ -80,18 +80,16 @@ func where(key string, err error) string {
 	}
 	line, text, _ := strings.Cut(text, ":")
 	at := "line " + line
-	if column, after, ok := strings.Cut(text, ":"); ok && isDigits(column) {
-		at, text = at+", column "+column, after
+	if column, after, ok := strings.Cut(text, ":"); ok {
+		if n, err := strconv.Atoi(column); err == nil { // counted from 0
+			at, text = fmt.Sprintf("%s, column %d", at, n+1), after
+		}
 	}
 	_, after, ok := strings.Cut(text, "executing "+strconv.Quote(key)+" at ")
 	if ok {
 		text = after
 	}
 	return at + ": " + strings.TrimSpace(text)
-}
-
-func isDigits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
 // put writes the value of the field. One that fails all the same, which the
