@@ -47,7 +47,7 @@ func main() {
 // commands are all there are, in the order of the overview.
 func commands() []*command {
 	return []*command{
-		serveCommand(), demoCommand(), checkCommand(), sealCommand(),
+		serveCommand(), demoCommand(), checkCommand(), doctorCommand(), sealCommand(),
 		statusCommand(), callsCommand(), trunksCommand(), devicesCommand(),
 		pushTestCommand(), versionCommand(),
 	}
