@@ -75,6 +75,9 @@ func (r *ProbeResult) judgeAPNs(cfg APNsConfig, x *apnsExchange) {
 		return
 	}
 	r.Err = answerError(x, re.advice)
+	if re.advice == adviceKey {
+		r.Err = fmt.Errorf("%w, to key %s of team %s: %s", answerError(x, ""), cfg.KeyID, cfg.TeamID, adviceKey)
+	}
 	if hint := cfg.keyHint(); re.advice == adviceKey && hint != "" {
 		r.Err = errors.New(answerError(x, "").Error() + ": " + hint)
 	}
