@@ -123,3 +123,13 @@ func BenchmarkStart(b *testing.B) {
 		l.Close()
 	}
 }
+
+// BenchmarkCheckKey is what a REGISTER with pn-key costs besides.
+func BenchmarkCheckKey(b *testing.B) {
+	key := someKey(1)
+	for b.Loop() {
+		if err := CheckKey(key); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

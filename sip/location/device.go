@@ -55,6 +55,9 @@ func (l *Service) touch(a *account, u Update, c Contact, now time.Time) *flush {
 		return l.untarget(r)
 	}
 	moved := l.retarget(r, c.Target, now)
+	if !c.Target.IsZero() {
+		r.Confirmed = now
+	}
 	switch {
 	case r.Target.IsZero():
 		return nil
@@ -74,14 +77,14 @@ func (l *Service) retarget(r *deviceRecord, t Target, now time.Time) bool {
 	if t.IsZero() {
 		return false
 	}
-	r.Confirmed = now
 	if sameTarget(t, old) {
 		r.Target.Key = t.Key // a target is stated as a whole: without a key it has none
 		return t.Key != old.Key
 	}
 	l.evict(r.key(), t)
 	l.release(r)
-	r.Target, r.Registered, r.pushed = learned(t, old), now, nil
+	r.Target, r.pushed = learned(t, old), nil
+	r.Registered, r.Confirmed = now, now
 	l.claim(r)
 	return true
 }

@@ -2,7 +2,10 @@ package location
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -46,6 +49,45 @@ func TestCheckKey(t *testing.T) {
 		if err != nil && tt.key != "" && strings.Contains(err.Error(), tt.key) {
 			t.Errorf("%s: the error repeats the key", name)
 		}
+	}
+}
+
+// The list of small orders says what ECDH would say, with either top bit.
+func TestKeysOfSmallOrderAreThoseThatECDHRefuses(t *testing.T) {
+	private, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	check := func(raw []byte) {
+		t.Helper()
+		public, err := ecdh.X25519().NewPublicKey(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = private.ECDH(public); (err != nil) != smallOrder(raw) {
+			t.Errorf("%x: ECDH says %v, the list %v", raw, err, smallOrder(raw))
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	for _, u := range []string{
+		strings.Repeat("00", 32), "01" + strings.Repeat("00", 31), "02" + strings.Repeat("00", 31), "ea" + strings.Repeat("ff", 30) + "7f",
+		"e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800", "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+		"eb" + strings.Repeat("ff", 30) + "7f", "ec" + strings.Repeat("ff", 30) + "7f", "ed" + strings.Repeat("ff", 30) + "7f",
+		"ee" + strings.Repeat("ff", 30) + "7f", "ef" + strings.Repeat("ff", 30) + "7f", strings.Repeat("42", 32),
+	} {
+		raw, err := hex.DecodeString(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(raw)
+		raw[31] |= 0x80
+		check(raw)
+	}
+	if refused != 14 {
+		t.Errorf("%d are refused, want seven with each top bit", refused)
 	}
 }
 

@@ -58,7 +58,12 @@ func TestLateAnswerOfAPushServiceTouchesNoNewerTarget(t *testing.T) {
 		if l.Devices("1001")[0].Target.IsZero() {
 			t.Error("a target that was registered since is gone")
 		}
+		time.Sleep(time.Second)
 		moved := l.Devices("1001")[0]
+		provision(t, l, Provision{AOR: "1001", DeviceID: moved.ID, Target: moved.Target}) // a backend repeats itself
+		if d := l.Devices("1001")[0]; d.Confirmed != moved.Confirmed || !d.Seen.After(moved.Seen) {
+			t.Errorf("confirmed at %v, by a backend", d.Confirmed)
+		}
 		provision(t, l, provisionOf("1002", "urn:uuid:2", p.prid))
 		l.TargetGone(moved) // of the former owner's push
 		l.SetEnvironment(moved, "sandbox")

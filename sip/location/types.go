@@ -71,8 +71,9 @@ type Device struct {
 	Target     Target
 	UserAgent  string
 	Registered time.Time // when Target was set
-	// Confirmed is when the device last said that Target is its own. A push
-	// service that has found the token dead before then is out of date.
+	// Confirmed is when the device itself last said that Target is its own, in a
+	// REGISTER: a backend that repeats itself knows nothing new. A push service
+	// that has found the token dead before then is out of date.
 	Confirmed time.Time
 	Seen      time.Time // last REGISTER or Provision
 	Wakes     Wakes     // how long it took to wake, see Woke

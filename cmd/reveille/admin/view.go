@@ -109,7 +109,7 @@ type Target struct {
 	Key         bool      `json:"key"`                   // the device gave its public key
 	Environment string    `json:"environment,omitempty"` // the one that took the token last
 	Registered  time.Time `json:"registered"`
-	Confirmed   time.Time `json:"confirmed"` // last REGISTER or PUT that had the token
+	Confirmed   time.Time `json:"confirmed"` // last REGISTER that had the token, or the PUT that brought it
 }
 
 // Binding is a live Contact of a device.
