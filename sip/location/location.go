@@ -42,6 +42,9 @@ type Options struct {
 	Log            *slog.Logger
 	Registerer     prometheus.Registerer // nil: no metrics
 	DeviceLifetime time.Duration         // 0: DeviceLifetime
+	// Providers are the push services whose devices are counted by their names,
+	// beside apns and fcm; nil: there are no others. It is asked at each count.
+	Providers func() []string
 }
 
 // Service is the location service. Its methods may be called from any
@@ -49,6 +52,7 @@ type Options struct {
 type Service struct {
 	log      *slog.Logger
 	lifetime time.Duration
+	services func() []string // Options.Providers
 	writer   *writer
 	done     chan struct{} // closed by Close
 	children sync.WaitGroup
@@ -92,6 +96,7 @@ func New(store Store, o Options) (*Service, error) {
 	l := &Service{
 		log:      o.Log,
 		lifetime: o.DeviceLifetime,
+		services: o.Providers,
 		done:     make(chan struct{}),
 		accounts: map[string]*account{},
 		flows:    map[string]map[*record]struct{}{},
@@ -104,6 +109,9 @@ func New(store Store, o Options) (*Service, error) {
 	}
 	if l.lifetime == 0 {
 		l.lifetime = DeviceLifetime
+	}
+	if l.services == nil {
+		l.services = func() []string { return nil }
 	}
 	l.writer = newWriter(l, store)
 	snapshot, err := store.Load()

@@ -1,6 +1,10 @@
 package location
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 var (
 	bindingsDesc = prometheus.NewDesc("reveille_bindings",
@@ -46,24 +50,30 @@ func (l *Service) BindingCounts() map[string]int {
 // DeviceCounts returns the number of devices by push provider. Names that no
 // provider has count as "other": a client must not be able to invent labels.
 func (l *Service) DeviceCounts() map[string]int {
+	services := l.services()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	counts := map[string]int{}
 	for _, a := range l.accounts {
 		for _, r := range a.devices {
-			counts[providerLabel(r.Target)]++
+			counts[providerLabel(r.Target, services)]++
 		}
 	}
 	return counts
 }
 
-func providerLabel(t Target) string {
+func providerLabel(t Target, services []string) string {
 	if t.IsZero() {
 		return "none"
 	}
 	switch t.Provider {
 	case "apns", "apns.dev", "fcm":
 		return t.Provider
+	}
+	for _, name := range services {
+		if strings.EqualFold(name, t.Provider) {
+			return name
+		}
 	}
 	return "other"
 }

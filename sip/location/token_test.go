@@ -168,3 +168,24 @@ func FuzzTokens(f *testing.F) {
 		}
 	})
 }
+
+// A service is counted by its name if it is one that is configured: a device
+// must not be able to invent labels.
+func TestDevicesAreCountedByConfiguredServicesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := New(NewMemory(), Options{Providers: func() []string { return []string{"apns", "mypush"} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for i, provider := range []string{"apns", "fcm", "MyPush", "mypush", "former"} {
+			p := provisionOf("1001", "urn:uuid:"+strings.Repeat("x", i), strings.Repeat("t", i+1))
+			p.Target.Provider = provider
+			provision(t, l, p)
+		}
+		counts := l.DeviceCounts()
+		if len(counts) != 4 || counts["apns"] != 1 || counts["fcm"] != 1 || counts["mypush"] != 2 || counts["other"] != 1 {
+			t.Errorf("counts %v", counts)
+		}
+	})
+}

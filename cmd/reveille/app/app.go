@@ -146,7 +146,8 @@ func (a *App) openLocation(cfg *config.Config) (*location.Service, error) {
 		}
 		store = db
 	}
-	return location.New(store, location.Options{Log: a.log, Registerer: a.registry, DeviceLifetime: cfg.Location.DeviceLifetime})
+	return location.New(store, location.Options{Log: a.log, Registerer: a.registry, DeviceLifetime: cfg.Location.DeviceLifetime,
+		Providers: func() []string { return a.sender.Providers() }})
 }
 
 // mediaConfig lets the audio use the address that the signalling has behind
