@@ -336,12 +336,15 @@ func (p *connPool) release(c *conn) {
 	}
 }
 
-// retire takes a connection out of use while the caller still holds it;
-// requests on it may finish, the last release closes it.
+// retire takes a connection out of use; requests on it may finish, the last
+// release closes it.
 func (p *connPool) retire(c *conn) {
 	p.mu.Lock()
 	c.retired = true
 	p.conns = slices.DeleteFunc(p.conns, func(have *conn) bool { return have == c })
+	if !p.closed { // close has closed it
+		p.drop(c) // nobody else does, where its requests are over already
+	}
 	p.mu.Unlock()
 	select {
 	case p.kick <- struct{}{}:
