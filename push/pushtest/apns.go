@@ -1,6 +1,7 @@
 package pushtest
 
 import (
+	"crypto/tls"
 	"net"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ type APNs struct {
 
 	// guarded by Service.mu
 	keys    map[string]signingKey // by key id
+	made    int                   // keys
 	bearers map[string]verified   // provider tokens whose signature was checked
 	tokens  map[string]device     // by environment + " " + token
 }
@@ -49,6 +51,7 @@ type APNs struct {
 // device is a registered device token.
 type device struct {
 	topic string    // bundle id; "" any
+	alert bool      // it is for alerts; else for VoIP pushes
 	gone  time.Time // unregistered then; zero: alive
 }
 
@@ -67,6 +70,7 @@ func NewAPNs(o Options) (*APNs, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.ca.config.ClientAuth = tls.RequestClientCert
 	a.start()
 	return a, nil
 }
@@ -84,6 +88,13 @@ func (a *APNs) AddToken(environment, token, bundle string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tokens[environment+" "+strings.ToLower(token)] = device{topic: bundle}
+}
+
+// AddAlertToken is AddToken for a token that takes alerts and no VoIP pushes.
+func (a *APNs) AddAlertToken(environment, token, bundle string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tokens[environment+" "+strings.ToLower(token)] = device{topic: bundle, alert: true}
 }
 
 // Unregister makes a token one that answers 410 with this time.

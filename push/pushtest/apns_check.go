@@ -13,9 +13,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// Limits of a VoIP push, and of provider tokens.
+// Limits of pushes, and of provider tokens.
 const (
-	maxPayload    = 5120
+	maxPayload    = 5120 // of a VoIP push
+	maxAlert      = 4096
 	bearerLife    = 60 * time.Minute
 	bearerAtLeast = 20 * time.Minute // between two different ones on a connection
 	maxExpiration = 60 * time.Second // ours: a call is over by then. Apple takes any time.
@@ -38,7 +39,7 @@ func (a *APNs) judge(r *request) Answer {
 
 func (a *APNs) check(r *request) Answer {
 	for _, check := range []func(*request) Answer{
-		a.checkForm, a.checkBearer, a.checkToken, a.checkTopic, a.checkHeaders, a.checkPayload,
+		a.checkForm, a.checkBearer, a.checkToken, a.checkTopic, a.checkKind, a.checkHeaders, a.checkPayload,
 	} {
 		if fault := check(r); fault.Status != 0 {
 			return fault
@@ -81,10 +82,14 @@ func (*APNs) checkForm(r *request) Answer {
 // verified is a provider token whose signature is good.
 type verified struct {
 	keyID  string
+	only   string // the environment of its key; "": both
 	issued time.Time
 }
 
 func (a *APNs) checkBearer(r *request) Answer {
+	if r.Header.Get("authorization") == "" {
+		return a.checkCertificate(r)
+	}
 	scheme, bearer, _ := strings.Cut(r.Header.Get("authorization"), " ")
 	if !strings.EqualFold(scheme, "bearer") || bearer == "" {
 		return Reject(403, "MissingProviderToken")
@@ -96,6 +101,8 @@ func (a *APNs) checkBearer(r *request) Answer {
 		return Reject(403, "InvalidProviderToken")
 	case r.At.Sub(v.issued) > bearerLife:
 		return Reject(403, "ExpiredProviderToken")
+	case v.only != "" && v.only != r.Environment:
+		return Reject(403, "BadEnvironmentKeyIdInToken")
 	case last.keyID != "" && last.keyID != v.keyID:
 		return Reject(403, "UnrelatedKeyIdInToken")
 	case v.issued.After(last.issued) && !last.issued.IsZero() && v.issued.Sub(last.issued) < bearerAtLeast:
@@ -121,6 +128,7 @@ func (a *APNs) verify(bearer string) (verified, error) {
 		if !ok || claims["iss"] != key.team {
 			return nil, errors.New("unknown key or team")
 		}
+		v.only = key.only
 		return key.public, nil
 	})
 	if err != nil {
@@ -163,14 +171,27 @@ func (a *APNs) checkToken(r *request) Answer {
 }
 
 func (*APNs) checkTopic(r *request) Answer {
-	topic := r.Header.Get("apns-topic")
+	topic, kind := r.Header.Get("apns-topic"), r.Header.Get("apns-push-type")
 	switch {
 	case topic == "":
 		return Reject(400, "MissingTopic")
-	case !strings.HasSuffix(topic, ".voip") || len(topic) > 255:
-		return Reject(400, "BadTopic")
-	case r.Header.Get("apns-push-type") != "voip":
+	case kind != "voip" && kind != "alert":
 		return Reject(400, "InvalidPushType")
+	case kind == "voip" && !strings.HasSuffix(topic, ".voip") || len(topic) > 255:
+		return Reject(400, "BadTopic")
+	case kind == "alert" && strings.HasSuffix(topic, ".voip"):
+		return Reject(400, "InvalidPushType")
+	}
+	return Answer{}
+}
+
+// checkKind: a token is for VoIP pushes or for alerts.
+func (a *APNs) checkKind(r *request) Answer {
+	a.mu.Lock()
+	d := a.tokens[r.Environment+" "+r.Token]
+	a.mu.Unlock()
+	if d.topic != "" && d.alert != (r.Header.Get("apns-push-type") == "alert") {
+		return Reject(400, "DeviceTokenNotForTopic")
 	}
 	return Answer{}
 }
@@ -200,14 +221,21 @@ func (*APNs) checkHeaders(r *request) Answer {
 }
 
 func (*APNs) checkPayload(r *request) Answer {
+	most, alert := maxPayload, r.Header.Get("apns-push-type") == "alert"
+	if alert {
+		most = maxAlert
+	}
 	switch {
 	case len(r.Body) == 0:
 		return Reject(400, "PayloadEmpty")
-	case len(r.Body) > maxPayload:
+	case len(r.Body) > most:
 		return Reject(413, "PayloadTooLarge")
 	case json.Unmarshal(r.Body, &r.Payload) != nil || len(r.Payload) == 0,
 		r.Payload["aps"] == nil && r.Header.Get("apns-push-type") != "voip": // what PushKit hands to an app need not have one
 		return Reject(400, "PayloadEmpty") // Apple has no better word for it
+	}
+	if aps, _ := r.Payload["aps"].(map[string]any); alert && aps["alert"] == nil {
+		return Reject(400, "PayloadEmpty")
 	}
 	return Answer{}
 }

@@ -20,12 +20,15 @@ import (
 type signingKey struct {
 	public *ecdsa.PublicKey
 	team   string
+	only   string // the one environment that it is for; "": both
 }
 
 // authority is the service's CA and the certificate of its hosts.
 type authority struct {
 	pem    []byte
 	config *tls.Config
+	issuer *x509.Certificate
+	key    *ecdsa.PrivateKey
 }
 
 // Validity of the certificates: wide enough for the clock of a synctest
@@ -47,6 +50,9 @@ func newAuthority(hosts ...string) (*authority, error) {
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	if err != nil {
+		return nil, err
+	}
+	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return nil, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -84,28 +90,36 @@ func newAuthority(hosts ...string) (*authority, error) {
 			// may not read yet: over an unbuffered net.Pipe that would hang.
 			SessionTicketsDisabled: true,
 		},
+		issuer: ca, key: caKey,
 	}, nil
 }
 
 // NewKey makes a signing key as Apple's portal does, trusts it, and writes it
 // to dir as AuthKey_<id>.p8.
 func (a *APNs) NewKey(dir string) (keyFile, keyID, teamID string, err error) {
+	const team = "TESTTEAM01"
+	keyFile, keyID, err = a.NewKeyOf(dir, team, "")
+	return keyFile, keyID, team, err
+}
+
+// NewKeyOf is NewKey for a team, and for one environment only unless that is "".
+func (a *APNs) NewKeyOf(dir, team, environment string) (keyFile, keyID string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return "", "", "", err
+		return "", "", err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return "", "", "", err
+		return "", "", err
 	}
 	a.mu.Lock()
-	keyID = "PUSHTEST" + strconv.Itoa(10+len(a.keys))
-	teamID = "TESTTEAM01"
-	a.keys[keyID] = signingKey{&key.PublicKey, teamID}
+	keyID = "PUSHTEST" + strconv.Itoa(10+a.made)
+	a.made++
+	a.keys[keyID] = signingKey{&key.PublicKey, team, environment}
 	a.mu.Unlock()
 	keyFile = filepath.Join(dir, "AuthKey_"+keyID+".p8")
 	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return keyFile, keyID, teamID, os.WriteFile(keyFile, block, 0o600)
+	return keyFile, keyID, os.WriteFile(keyFile, block, 0o600)
 }
 
 // Revoke makes the service distrust a key.

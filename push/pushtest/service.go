@@ -33,7 +33,8 @@ type Push struct {
 
 // Counts is what a service has seen so far.
 type Counts struct {
-	Connections   int
+	Connections   int            // accepted so far
+	Open          int            // connections now
 	Requests      int            // complete pushes; not those for FCM's access tokens
 	Accepted      int            // answered 2xx, or accepted and then cut off
 	Duplicates    int            // as accepted, but repeated: at a Webhook, by their ids
@@ -178,6 +179,7 @@ func (s *Service) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.counts
+	c.Open = len(s.conns)
 	c.Answers, c.ByEnvironment = maps.Clone(c.Answers), maps.Clone(c.ByEnvironment)
 	return c
 }
