@@ -15,7 +15,7 @@ import (
 // answer nor a body that is not its JSON, and its errors hold the URL, which
 // holds the device token.
 type apnsExchange struct {
-	jwt string // provider token to send
+	jwt string // provider token to send; "": a client certificate speaks for us
 	*answer
 
 	reason    string    // "" when the body was no JSON of theirs
@@ -40,7 +40,9 @@ func (t apnsTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("push: request without an exchange")
 	}
 	req = req.Clone(req.Context())
-	req.Header.Set("authorization", "bearer "+x.jwt)
+	if x.jwt != "" {
+		req.Header.Set("authorization", "bearer "+x.jwt)
+	}
 	if req.Header.Get("apns-expiration") == "" {
 		// Now or never. The library cannot say so: it leaves the header out for
 		// the epoch, and then Apple stores the push.

@@ -25,10 +25,12 @@ const (
 	dialPatience = time.Second // then a request starts another dial beside one that hangs
 	redialFirst  = 500 * time.Millisecond
 	redialMost   = 30 * time.Second
-	logEvery     = 20              // failed dials in a row: every tenth minute
-	dialsAtOnce  = 3               // by one request, on connections that are lost as soon as made
-	replaceEvery = 2 * time.Second // a host that drops or fails everything is not redialled more often
-	replaceBurst = 4               // than this, beyond a burst: Apple takes that for an attack
+	logEvery     = 20               // failed dials in a row: every tenth minute
+	dialsAtOnce  = 3                // by one request, on connections that are lost as soon as made
+	replaceEvery = 2 * time.Second  // a host that drops or fails everything is not redialled more often
+	replaceBurst = 4                // than this, beyond a burst: Apple takes that for an attack
+	connAge      = 30 * time.Minute // after this, and up to as much again, a connection is replaced: its
+	connAgeMore  = 30 * time.Minute // host may have moved to another address, and both would not end at once
 )
 
 var (
@@ -65,8 +67,9 @@ type connPool struct {
 type conn struct {
 	cc      *http.ClientConn
 	raw     *rawConn
-	load    int  // requests on it or waiting for it
-	retired bool // takes no new requests; closed when the last is done
+	load    int       // requests on it or waiting for it
+	retired bool      // takes no new requests; closed when the last is done
+	until   time.Time // then it is replaced
 }
 
 // dial is one attempt to connect; err is valid once done is closed.
@@ -119,84 +122,6 @@ func newTransport(roots *x509.CertPool, dialer DialFunc) *http.Transport {
 	return tr
 }
 
-// warm starts keeping warmConns connections open, from now until close.
-func (p *connPool) warm() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.keeping || p.closed {
-		return
-	}
-	p.keeping = true
-	p.tasks.Go(p.keepWarm)
-}
-
-func (p *connPool) keepWarm() {
-	wait, failed := redialFirst, 0
-	lost := bucket{every: replaceEvery, burst: replaceBurst}
-	for {
-		made, err := p.complete(&lost)
-		var pause <-chan time.Time
-		switch {
-		case p.ctx.Err() != nil:
-			return
-		case err != nil:
-			if failed++; failed%logEvery == 1 {
-				p.log.Warn("no connection to the push service", "host", p.addr, "err", err, "failed", failed)
-			}
-			pause = time.After(wait + rand.N(wait/4))
-			wait = min(2*wait, redialMost)
-		case !made:
-			pause = time.After(replaceEvery)
-		default:
-			if failed > 0 {
-				p.log.Info("connected to the push service again", "host", p.addr, "failed", failed)
-			}
-			wait, failed = redialFirst, 0
-		}
-		if !p.await(pause) {
-			return
-		}
-	}
-}
-
-// complete makes the connections that are missing; made is false when some
-// still are, because too many were lost lately.
-func (p *connPool) complete(lost *bucket) (made bool, err error) {
-	for {
-		p.mu.Lock()
-		p.sweep()
-		if len(p.conns) >= warmConns {
-			p.mu.Unlock()
-			return true, nil
-		}
-		if !lost.take(time.Now()) {
-			p.mu.Unlock()
-			return false, nil
-		}
-		d := p.dialLocked()
-		p.mu.Unlock()
-		if <-d.done; d.err != nil {
-			return false, d.err
-		}
-	}
-}
-
-// await waits for the pause, or without one for a change; false at the end.
-// During a pause changes wait too: that is what the pause is for.
-func (p *connPool) await(pause <-chan time.Time) bool {
-	kick := p.kick
-	if pause != nil {
-		kick = nil
-	}
-	select {
-	case <-pause:
-	case <-kick:
-	case <-p.ctx.Done():
-		return false
-	}
-	return true
-}
-
 // dialLocked joins the dial under way, unless that hangs, or starts one. It
 // lasts at most dialTimeout, whoever waits for it.
 func (p *connPool) dialLocked() *dial {
@@ -232,7 +157,7 @@ func (p *connPool) dial(d *dial) {
 		err = errPoolClosed
 	}
 	if err == nil {
-		p.conns = append(p.conns, &conn{cc: cc, raw: raw})
+		p.conns = append(p.conns, &conn{cc: cc, raw: raw, until: time.Now().Add(connAge + rand.N(connAgeMore))})
 	}
 	d.err = err
 	p.mu.Unlock()
@@ -361,24 +286,6 @@ func (p *connPool) suspect(c *conn) {
 	if allowed {
 		p.retire(c)
 	}
-}
-
-// bucket leaks: it lets burst through at once, and one each every.
-type bucket struct {
-	every time.Duration
-	burst float64
-	level float64
-	at    time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.level = max(0, b.level-float64(now.Sub(b.at))/float64(b.every))
-	b.at = now
-	if b.level+1 > b.burst {
-		return false
-	}
-	b.level++
-	return true
 }
 
 // close ends all connections and waits for what the pool started.

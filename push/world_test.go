@@ -64,11 +64,18 @@ func newSocketWorld(t testing.TB) *world {
 
 func newWorld(t testing.TB, po pushtest.Options, o Options, change func(*APNsConfig)) *world {
 	t.Helper()
-	w := &world{t: t, logs: &logBuffer{}, metrics: prometheus.NewRegistry()}
-	var err error
-	if w.service, err = pushtest.NewAPNs(po); err != nil {
+	service, err := pushtest.NewAPNs(po)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return newWorldAt(t, service, o, change)
+}
+
+// newWorldAt is newWorld with a service that is there already.
+func newWorldAt(t testing.TB, service *pushtest.APNs, o Options, change func(*APNsConfig)) *world {
+	t.Helper()
+	w := &world{t: t, service: service, logs: &logBuffer{}, metrics: prometheus.NewRegistry()}
+	var err error
 	t.Cleanup(w.service.Close)
 	w.cfg = DefaultConfig()
 	w.cfg.APNs = []APNsConfig{w.apnsConfig()}

@@ -58,7 +58,7 @@ type Options struct {
 	Version  string
 	Node     string
 	Started  time.Time
-	Push     []string // names of the push providers
+	Push     func() []string // names of the push providers
 
 	Calls       Calls
 	Devices     Devices

@@ -112,7 +112,7 @@ func serve(t *testing.T, change func(*Options)) *api {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "reveille_test_total"}))
 	o := Options{
-		Loopback: true, Gatherer: registry, Version: "v1", Node: "node-a", Started: noon(), Push: []string{"apns"},
+		Loopback: true, Gatherer: registry, Version: "v1", Node: "node-a", Started: noon(), Push: func() []string { return []string{"apns"} },
 		Calls: a.calls, Devices: a.loc, Phase: func() Phase { return a.phase },
 		Listening: func() []string { return []string{"udp://192.0.2.1:5060"} },
 		Trunks: func() []sip.TrunkState {

@@ -53,7 +53,7 @@ func (s *server) openapi(w http.ResponseWriter, _ *http.Request) {
 func (s *server) status(w http.ResponseWriter, _ *http.Request) {
 	out := Status{
 		Version: s.Version, Node: s.Node, Phase: s.Phase(), Started: s.Started,
-		SIP: notNil(s.Listening()), Push: notNil(s.Push),
+		SIP: notNil(s.Listening()), Push: notNil(s.Push()),
 		Calls: map[string]int{}, Trunks: s.trunkCounts(), Devices: map[string]int{}, Bindings: map[string]int{},
 	}
 	for _, c := range s.Calls.Calls() {

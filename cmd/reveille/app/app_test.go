@@ -53,15 +53,19 @@ func testConfig() *config.Config {
 }
 
 // newWorld starts a bridge that knows one sleeping device.
-func newWorld(t *testing.T, cfg *config.Config) *world {
+func newWorld(t *testing.T, cfg *config.Config, change ...func(*Options)) *world {
 	w := &world{t: t, net: siptest.NewNetwork(), pushes: &bytes.Buffer{}, done: make(chan struct{})}
 	here := netip.MustParseAddr(bridgeIP)
-	app, err := New(cfg, Options{
+	o := Options{
 		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Network:    w.net.Host(bridgeIP),
 		RTPListen:  func(a netip.AddrPort) (rtp.PacketConn, error) { return w.net.Host(bridgeIP).ListenUDP(a) },
 		RTPAddress: here, LogTo: w.pushes, Store: oneDevice(t),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	app, err := New(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func (a *App) adminOptions(addr net.Addr) admin.Options {
 	cfg := a.Config()
 	return admin.Options{
 		Log: a.log, Token: cfg.HTTP.Token, Loopback: loopback(addr), Gatherer: a.registry,
-		Version: a.options.Version, Node: cfg.Node, Started: a.started, Push: a.sender.Providers(),
+		Version: a.options.Version, Node: cfg.Node, Started: a.started, Push: a.sender.Providers,
 		Calls: a.bridge, Devices: a.location, Provisioner: a.sip, Phase: a.phase, Listening: a.SIPAddresses, Banned: a.sip.BannedSources,
 		Trunks:     a.trunks,
 		Upstreams:  a.sip.Upstreams,
