@@ -22,8 +22,8 @@ func serveCommand() *command {
 with defaults: calls are taken from this machine, for the one extension 1001, whose password is shown at the start.
 
 Signals:
-  HUP          reads the file again: extensions, push and drain_timeout change at once, for the rest the log says what needs a
-               restart; a file with faults changes nothing
+  HUP          reads the file again: extensions, push and drain_timeout change at once, for the rest the log says what
+               needs a restart; a file with faults changes nothing
   TERM, INT    drains: no new calls (503), live calls may go on for drain_timeout, trunks unregister last; exit 0
   a second one ends at once: live calls are hung up; exit 1
 
