@@ -241,7 +241,7 @@ func TestOtherKeyOnConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.key, p.keyID = key, keyID
+	p.key, p.keyID, p.one = key, keyID, ""
 	if status, reason := p.do(p.request(payload)); status != 403 || reason != "UnrelatedKeyIdInToken" {
 		t.Errorf("%d %s", status, reason)
 	}
