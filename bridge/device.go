@@ -159,9 +159,7 @@ func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
 	case e.nudge:
 	case e.push != nil:
 		c.pushAnswered(ctx, e.dev, e.push)
-		if e.dev.asleep {
-			c.wait(deadline)
-		}
+		c.wait(deadline) // from now on for those that are left
 	case e.asked != nil:
 		return c.answeredBy(e)
 	case e.astray:
