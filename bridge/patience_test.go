@@ -164,11 +164,13 @@ func TestCallWaitsForTheSlowestOfItsDevices(t *testing.T) {
 }
 
 func TestDeviceThatComesInTheLastMomentRings(t *testing.T) {
-	call(t, nil, func(w *world) {
-		p := w.wokeThrice(phoneOptions{})
-		w.wakes(p, 7900*time.Millisecond) // its 180 comes after 8.06 s
-		w.callAndSleep(p)
-	})
+	for _, most := range []time.Duration{20 * time.Second, 8 * time.Second} {
+		call(t, func(s *setup) { s.calls.WakeTimeout = most }, func(w *world) {
+			p := w.wokeThrice(phoneOptions{})
+			w.wakes(p, 7900*time.Millisecond) // its 180 comes after 8.06 s
+			w.callAndSleep(p)
+		})
+	}
 }
 
 // One device has refused, the other one had its time to wake: the caller does
