@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"reveille/push"
@@ -267,28 +266,6 @@ func (b *Bridge) Drain(ctx context.Context) int {
 		}
 	}
 	return 0
-}
-
-// TestPush sends a push that starts no call to each device of an extension.
-func (b *Bridge) TestPush(ctx context.Context, extension string) ([]PushRecord, error) {
-	if b.routes.Load().extensions[extension] == nil {
-		return nil, errors.New("no such extension: " + extension)
-	}
-	var out []PushRecord
-	now := time.Now()
-	for _, d := range b.loc.Devices(extension) {
-		if d.Target.IsZero() {
-			continue
-		}
-		id := uuid.NewString()
-		m := push.Message{UUID: id, CallID: id, Handle: "0", HandleType: "number", CallerName: "Test push", To: extension,
-			Trunk: "push-test", IssuedAt: now, ExpiresAt: now.Add(b.cfg.WakeTimeout)}
-		pctx, cancel := context.WithTimeout(ctx, b.cfg.PushTimeout)
-		o := b.push.Send(pctx, d.AOR+"/"+d.ID, pushTarget(d.Target), m)
-		cancel()
-		out = append(out, pushRecord(d, o))
-	}
-	return out, nil
 }
 
 func pushTarget(t location.Target) push.Target {

@@ -53,9 +53,11 @@ func redact(text string, t location.Target) string {
 		if len(token) < shortToken {
 			continue
 		}
-		for i := indexFold(text, token); i >= 0; i = indexFold(text, token) {
-			text = text[:i] + redacted + text[i+len(token):]
+		clean, rest := "", text // what was redacted is not looked at again
+		for i := indexFold(rest, token); i >= 0; i = indexFold(rest, token) {
+			clean, rest = clean+rest[:i]+redacted, rest[i+len(token):]
 		}
+		text = clean + rest
 	}
 	return text
 }
@@ -65,12 +67,13 @@ const redacted = "[redacted]"
 // indexFold is strings.Index without regard to the case of ASCII letters.
 func indexFold(text, part string) int {
 	lower := func(s string) string {
-		return strings.Map(func(r rune) rune {
-			if r >= 'A' && r <= 'Z' {
-				return r + 'a' - 'A'
+		b := []byte(s)
+		for i, c := range b {
+			if c >= 'A' && c <= 'Z' {
+				b[i] = c + 'a' - 'A'
 			}
-			return r
-		}, strings.ToValidUTF8(s, "?"))
+		}
+		return string(b)
 	}
 	return strings.Index(lower(text), lower(part))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"reveille/bridge"
 	"reveille/cmd/reveille/admin"
@@ -15,9 +16,11 @@ import (
 func pushTestCommand() *command {
 	return &command{
 		name: "push-test", args: "EXTENSION", summary: "send a test push to an extension's devices; what did the provider say?",
-		help: `Has a running bridge send a test push, which starts no call, to each device of the extension, and prints what the
-push service answered. Exit 0 if every push was accepted, 1 if one was not or no device has a push target.
-On an iPhone the app shows the call that a VoIP push must show; it ends by itself as no INVITE follows.
+		help: `Has a running bridge send a test push, which starts no call, to each device of the extension, to all at the same time,
+and prints a line for each: what the push service answered, in which time, and what to do about it. Exit 0 if every push
+was accepted, 1 if one was not or no device has a push target. A device gets six test pushes a minute.
+The payload has "test": true. On an iPhone the app must show a call all the same; it should end that at once, since no
+INVITE follows.
 
 Example:
   reveille push-test 1001` + "\n" + askingHelp,
@@ -76,8 +79,13 @@ func showPushTest(w io.Writer, extension string, t admin.PushTest) {
 	}
 }
 
+// pushLine is what became of a push, its cause, and the next step.
 func pushLine(r bridge.PushRecord) string {
-	line := fmt.Sprintf("%s by %s after %.0f ms", r.Outcome, r.Provider, r.Millis)
+	line := fmt.Sprintf("%s by %s", r.Outcome, r.Provider)
+	if r.Environment != "" {
+		line += " (" + r.Environment + ")"
+	}
+	line += fmt.Sprintf(" after %.0f ms", r.Millis)
 	if r.Status != 0 {
 		line += fmt.Sprintf(", status %d", r.Status)
 	}
@@ -87,13 +95,38 @@ func pushLine(r bridge.PushRecord) string {
 	if r.ID != "" {
 		line += ", id " + r.ID
 	}
-	switch r.Outcome {
-	case "gone":
-		line += "; the token is dead, the app must register again"
-	case "refused":
-		line += "; the configuration under push: is at fault, or the app's topic"
-	case "failed":
-		line += "; the push service could not be reached in time, see the log"
+	if r.Attempts > 1 {
+		line += fmt.Sprintf(", %d requests", r.Attempts)
+	}
+	if len(r.Shortened) > 0 {
+		line += ", shortened: " + strings.Join(r.Shortened, " ")
+	}
+	if r.Error != "" {
+		line += ": " + r.Error
+	}
+	if next := nextStep(r); next != "" {
+		line += "; " + next
 	}
 	return line
+}
+
+// nextStep is what to do about an outcome, where its cause does not say so.
+func nextStep(r bridge.PushRecord) string {
+	switch {
+	case r.Outcome == "gone":
+		return "the token is dead and was dropped: open the app on that device, so that it registers with a new one"
+	case r.Outcome == "refused" && r.Error == "":
+		return "the configuration under push: is at fault, or the app's topic"
+	case r.Outcome == "budget":
+		return "wait a minute"
+	case r.Outcome != "failed":
+		return ""
+	case r.Uncertain:
+		return "the push service is slow or in trouble: did the phone ring? Try again"
+	case r.Status == http.StatusTooManyRequests:
+		return "does something else push this device? Wait, and try again"
+	case r.Status != 0:
+		return "the push service is in trouble: try again"
+	}
+	return "the push service could not be reached in time: reveille doctor looks at DNS, firewall and certificates"
 }
