@@ -27,63 +27,20 @@ type PushRecord struct {
 }
 
 func pushRecord(d location.Device, o push.Outcome) PushRecord {
-	o = shown(o, d.Target)
 	r := PushRecord{Device: d.ID, Provider: d.Target.Provider, Environment: o.Environment, Outcome: o.Verdict.String(), Status: o.Status,
 		Reason: o.Reason, ID: o.ID, Attempts: o.Attempts, Uncertain: o.Uncertain, Duplicate: o.Duplicate, Shortened: o.Shortened, Millis: millis(o.Took)}
 	if o.Err != nil {
-		r.Error = oneLine(o.Err.Error(), d.Target)
+		r.Error = oneLine(o.Err.Error())
 	}
 	return r
-}
-
-// shown is an outcome as others may see it. What a push service answers may hold
-// the token that it was asked with.
-func shown(o push.Outcome, t location.Target) push.Outcome {
-	o.Reason, o.ID = redact(o.Reason, t), redact(o.ID, t)
-	return o
-}
-
-// shortToken is the least that counts as a token, or as one of several within a
-// pn-prid: a shorter one might be any word.
-const shortToken = 8
-
-// redact takes a target's tokens out of a text.
-func redact(text string, t location.Target) string {
-	for _, token := range strings.FieldsFunc(t.PRID, func(r rune) bool { return strings.ContainsRune(":&;,", r) }) {
-		if len(token) < shortToken {
-			continue
-		}
-		clean, rest := "", text // what was redacted is not looked at again
-		for i := indexFold(rest, token); i >= 0; i = indexFold(rest, token) {
-			clean, rest = clean+rest[:i]+redacted, rest[i+len(token):]
-		}
-		text = clean + rest
-	}
-	return text
-}
-
-const redacted = "[redacted]"
-
-// indexFold is strings.Index without regard to the case of ASCII letters.
-func indexFold(text, part string) int {
-	lower := func(s string) string {
-		b := []byte(s)
-		for i, c := range b {
-			if c >= 'A' && c <= 'Z' {
-				b[i] = c + 'a' - 'A'
-			}
-		}
-		return string(b)
-	}
-	return strings.Index(lower(text), lower(part))
 }
 
 // maxErrorLine bounds a cause in runes; our own have under 300.
 const maxErrorLine = 500
 
 // oneLine is an error as the timeline, the CDR and the administrator see it.
-func oneLine(text string, t location.Target) string {
-	text = strings.Join(strings.FieldsFunc(redact(text, t), func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+func oneLine(text string) string {
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
 	if runes := []rune(text); len(runes) > maxErrorLine {
 		text = string(runes[:maxErrorLine]) + "…"
 	}

@@ -71,7 +71,7 @@ func (d *device) pushValue(state pushState) string {
 			param("wake-ms", fmt.Sprint(d.wake.Milliseconds()))
 		}
 	case d.outcome != nil:
-		o := shown(*d.outcome, d.Target)
+		o := d.outcome
 		if o.Status != 0 {
 			param("status", fmt.Sprint(o.Status))
 		}

@@ -106,7 +106,7 @@ func (c *Call) pushAnswered(ctx context.Context, d *device, o *push.Outcome) {
 
 // learn keeps what a provider's answer says of a device's target.
 func (b *Bridge) learn(d location.Device, o push.Outcome) {
-	b.targets.Pushed(d, location.LastPush{At: time.Now(), Outcome: o.Verdict.String(), Reason: shown(o, d.Target).Reason})
+	b.targets.Pushed(d, location.LastPush{At: time.Now(), Outcome: o.Verdict.String(), Reason: o.Reason})
 	switch {
 	case o.Verdict == push.Gone:
 		b.targets.TargetGone(d)

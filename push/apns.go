@@ -84,6 +84,7 @@ func (a *apns) Push(ctx context.Context, t Target, m Message) (Outcome, bool) {
 		if x.err != nil {
 			return job.unanswered(ctx, x)
 		}
+		x.reason = redact(x.reason, t.PRID) // which is logged, too
 		r := reactionTo(x.status, x.reason)
 		if done[r.do] || !job.again(r.do, x) {
 			return a.conclude(job, x, r)

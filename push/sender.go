@@ -151,7 +151,7 @@ func (s *Sender) Send(ctx context.Context, device string, t Target, m Message) O
 	for {
 		e, mine := s.accepted.claim(key, start)
 		if mine {
-			out := s.guard(ctx, key, e, p, t, m)
+			out := t.redacted(s.guard(ctx, key, e, p, t, m))
 			return s.finish(p.Name(), m, device, out, start)
 		}
 		select {
@@ -162,7 +162,7 @@ func (s *Sender) Send(ctx context.Context, device string, t Target, m Message) O
 		if abandoned(e.out) && ctx.Err() == nil {
 			continue // the one who sent gave up before anything left; we need not
 		}
-		out := e.out
+		out := t.redacted(e.out)
 		out.Duplicate = out.Verdict == Sent
 		return s.finish(p.Name(), m, device, out, start)
 	}
