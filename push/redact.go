@@ -6,12 +6,8 @@ import (
 )
 
 // shortToken is the least that counts as a token, or as one of those within a
-// pn-prid; a shorter one might be any word. echoWindow is how much of a long one
-// gives it away.
-const (
-	shortToken = 8
-	echoWindow = 16
-)
+// pn-prid; a shorter one might be any word.
+const shortToken = 8
 
 // redacted is an outcome without the token: a push service may send back what
 // it was asked with, whole or in part.
