@@ -49,13 +49,13 @@ func TestExampleListsAreRead(t *testing.T) {
 	dir := directory(t)
 	text := uncommented()
 	for name, file := range map[string]string{
-		"AuthKey_ABC123DEFG.p8": writeKey(t, dir), "carrier.password": dir + "/secret", "1001.password": dir + "/secret", "1001.upstream.password": dir + "/secret",
+		"AuthKey_ABC123DEFG.p8": writeKey(t, dir), "example-phone.json": writeServiceAccount(t, dir), "carrier.password": dir + "/secret", "1001.password": dir + "/secret", "1001.upstream.password": dir + "/secret",
 		"mypush.secret": dir + "/hmac",
 	} {
 		text = strings.ReplaceAll(text, "/etc/reveille/"+name, file)
 	}
 	cfg := mustParse(t, text)
-	if len(cfg.Trunks) != 3 || len(cfg.Extensions) != 2 || len(cfg.Push.APNs) != 1 || len(cfg.Push.Webhook) != 1 {
+	if len(cfg.Trunks) != 3 || len(cfg.Extensions) != 2 || len(cfg.Push.APNs) != 1 || len(cfg.Push.FCM) != 1 || len(cfg.Push.Webhook) != 1 {
 		t.Fatalf("got %s", cfg)
 	}
 	defaults := sip.TrunkConfig{}.WithDefaults()

@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -26,6 +28,23 @@ func writeKey(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return writeFile(t, dir, "AuthKey.p8", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), 0o600)
+}
+
+// writeServiceAccount makes the key of a service account as the Firebase console hands it out.
+func writeServiceAccount(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]string{
+		"type": "service_account", "project_id": "example-phone", "client_email": "push@example-phone.iam.gserviceaccount.com",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, dir, "example-phone.json", string(text), 0o600)
 }
 
 func writeFile(t *testing.T, dir, name, text string, mode os.FileMode) string {

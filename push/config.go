@@ -16,6 +16,7 @@ type Config struct {
 	// in the environment or among systemd's credentials, if there is one.
 	MasterKeyFile string          `yaml:"master_key_file"`
 	APNs          []APNsConfig    `yaml:"apns"`
+	FCM           []FCMConfig     `yaml:"fcm"`
 	Webhook       []WebhookConfig `yaml:"webhook"`
 }
 
@@ -30,6 +31,7 @@ func (c Config) Validate(report func(path, problem string)) {
 		report("header", fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Call-UUID", c.Header))
 	}
 	validateAPNs(c.APNs, report)
+	validateEach("fcm", "project", c.FCM, func(f FCMConfig) string { return f.Project }, report)
 	validateEach("webhook", "provider", c.Webhook, WebhookConfig.name, report)
 }
 
@@ -38,6 +40,10 @@ func (c Config) complete() Config {
 	c.APNs = slices.Clone(c.APNs)
 	for i := range c.APNs {
 		c.APNs[i].masterKeyFile = c.MasterKeyFile
+	}
+	c.FCM = slices.Clone(c.FCM)
+	for i := range c.FCM {
+		c.FCM[i].masterKeyFile = c.MasterKeyFile
 	}
 	c.Webhook = slices.Clone(c.Webhook)
 	for i := range c.Webhook {

@@ -3,6 +3,7 @@
 //
 //	Sender.Send ── dedupe ── retry within the call's deadline ── Provider
 //	                                                            ├─ APNs  (apns.go, over sideshow/apns2)
+//	                                                            ├─ FCM   (fcm.go; access tokens by golang.org/x/oauth2)
 //	                                                            └─ log   (when nothing is configured)
 //
 // A push never changes or cancels a call: everything after the wake travels
@@ -10,8 +11,9 @@
 // caller as an Outcome whose Verdict says what to do with the device's target.
 //
 // Sources: RFC 8599 (pn-provider, pn-param, pn-prid), RFC 9113 (HTTP/2),
-// RFC 7519 (JWT), RFC 9180 (HPKE) and Apple's "Sending notification requests to APNs" and
-// "Handling notification responses from APNs".
+// RFC 7519 (JWT), RFC 7523 (JWT bearer grants), RFC 9180 (HPKE), Apple's
+// "Sending notification requests to APNs" and "Handling notification responses
+// from APNs", and Google's "FCM v1 REST" reference and "FCM error codes".
 package push
 
 import (
@@ -22,9 +24,9 @@ import (
 // Target is where a device is reached by push, as it registered it (RFC 8599
 // §3). PRID is a secret: it never appears in logs, errors or outcomes.
 type Target struct {
-	Provider string // pn-provider: "apns", "apns.dev"
-	Param    string // pn-param: for APNs the team and bundle id, see ParseAPNsParam
-	PRID     string // pn-prid: the device token, see ParseAPNsPRID
+	Provider string // pn-provider: "apns", "apns.dev", "fcm"
+	Param    string // pn-param: for APNs the team and bundle id, see ParseAPNsParam; for FCM the project id
+	PRID     string // pn-prid: the device token, see ParseAPNsPRID; for FCM the registration token
 	// Environment is the APNs environment that is known to take this token:
 	// "production", "sandbox", or "" when not known yet.
 	Environment string

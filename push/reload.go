@@ -79,6 +79,9 @@ func (c Config) files() []string {
 	for _, a := range c.APNs {
 		names = append(names, a.files()...)
 	}
+	for _, f := range c.FCM {
+		names = append(names, f.files()...)
+	}
 	for _, w := range c.Webhook {
 		names = append(names, w.SecretFile, w.RootCA)
 	}

@@ -30,7 +30,9 @@ type Options struct {
 	// standard output.
 	LogTo io.Writer
 
-	accounts *accounts // APNs accounts that outlive a reload
+	// Accounts outlive a reload.
+	accounts    *accounts
+	fcmAccounts *fcmAccounts
 }
 
 // Sender delivers pushes: it sends each call to each device once, retries
@@ -69,7 +71,7 @@ func NewSender(cfg Config, o Options) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.accounts = newAccounts(o.Dial, o.Log)
+	o.accounts, o.fcmAccounts = newAccounts(o.Dial, o.Log), newFCMAccounts(o.Dial, o.Log)
 	s := &Sender{log: o.Log, options: o, metrics: m, accepted: newDedupe(dedupeFor, dedupeMost),
 		alarms: newAlarms(o.Log, m), stop: make(chan struct{})}
 	if s.now, err = newSet(cfg, o); err != nil {
@@ -89,6 +91,13 @@ func newProviders(cfg Config, o Options) (made []Provider, err error) {
 			return made, err
 		}
 		made = append(made, a)
+	}
+	if len(cfg.FCM) > 0 {
+		f, err := newFCM(cfg.FCM, o.fcmAccounts)
+		if err != nil {
+			return made, err
+		}
+		made = append(made, f)
 	}
 	for _, cfg := range cfg.Webhook {
 		w, err := newWebhook(cfg, o.Dial)

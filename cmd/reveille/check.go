@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"reveille/config"
+	"reveille/push"
 )
 
 func checkCommand() *command {
@@ -58,15 +59,28 @@ func summary(cfg *config.Config) string {
 		count(len(cfg.Trunks), "trunk"), count(len(cfg.Extensions), "extension"),
 		"SIP on " + strings.Join(cfg.SIP.Listen, " "),
 	}
-	if n := len(cfg.Push.APNs); n > 0 {
-		parts = append(parts, "push to "+count(n, "APNs topic"))
-	} else {
-		parts = append(parts, "no push service: pushes will be printed")
-	}
+	parts = append(parts, pushSummary(cfg.Push))
 	if cfg.HTTP.Listen != "" {
 		parts = append(parts, "HTTP on "+cfg.HTTP.Listen)
 	}
 	return strings.Join(parts, ", ")
+}
+
+func pushSummary(cfg push.Config) string {
+	var to []string
+	if n := len(cfg.APNs); n > 0 {
+		to = append(to, count(n, "APNs topic"))
+	}
+	if n := len(cfg.FCM); n > 0 {
+		to = append(to, count(n, "FCM project"))
+	}
+	if n := len(cfg.Webhook); n > 0 {
+		to = append(to, count(n, "webhook"))
+	}
+	if to == nil {
+		return "no push service: pushes will be printed"
+	}
+	return "push to " + strings.Join(to, " and ")
 }
 
 func count(n int, word string) string {
