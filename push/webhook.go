@@ -34,6 +34,7 @@ type webhook struct {
 	form  webhookForm
 	slots chan struct{}
 	lines *lines
+	dial  DialFunc
 	tr    *http.Transport
 }
 
@@ -55,7 +56,7 @@ func newWebhook(cfg WebhookConfig, dial DialFunc) (*webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("push.webhook.url: %w", err)
 	}
-	w := &webhook{cfg: cfg, name: cfg.name(), url: u, slots: make(chan struct{}, webhookAtOnce), lines: newLines()}
+	w := &webhook{cfg: cfg, name: cfg.name(), url: u, slots: make(chan struct{}, webhookAtOnce), lines: newLines(), dial: dial}
 	if w.sign, err = cfg.signer(); err != nil {
 		return nil, fmt.Errorf("push.webhook.secret_file: %w", err)
 	}

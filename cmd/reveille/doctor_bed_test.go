@@ -30,6 +30,7 @@ type clinic struct {
 	listen string // YAML of sip.listen; "": UDP on port
 	tls    string // YAML beside it
 	trunk  string // YAML of the one trunk
+	push   string // YAML beside push.apns
 	more   string // YAML besides
 	port   string // of sip.listen
 	web    string // of http.listen
@@ -83,9 +84,9 @@ sip: {listen: [%s]%s}
 http: {listen: "127.0.0.1:%s"}
 trunks: [%s]
 extensions: [{name: "1001", password: hunter2, numbers: ["1001"]}]
-push: {apns: [%s]}
+push: {apns: [%s]%s}
 %s
-`, filepath.Join(c.dir, "state"), listen, c.tls, c.web, c.trunk, yamlEntry(apns), c.more)
+`, filepath.Join(c.dir, "state"), listen, c.tls, c.web, c.trunk, yamlEntry(apns), c.push, c.more)
 	name := filepath.Join(c.dir, "reveille.yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)

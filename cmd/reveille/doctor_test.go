@@ -73,6 +73,13 @@ func TestDoctorNamesTheCauseOfPushFaults(t *testing.T) {
 		{"the host is busy", func(c *clinic, _ map[string]string) {
 			c.apns.Answer(noToken, pushtest.Reject(503, "ServiceUnavailable"))
 		}},
+		{"the webhook's secret is another's", func(c *clinic, _ map[string]string) {
+			c.webhook().SetSecrets([]byte("another secret, of as many bytes"))
+		}},
+		{"the webhook is elsewhere", func(c *clinic, _ map[string]string) {
+			c.webhook()
+			c.push = strings.Replace(c.push, "/voip", "/elsewhere", 1)
+		}},
 	} {
 		c := newClinic(t)
 		entry := c.apnsEntry()
@@ -101,6 +108,27 @@ func TestDoctorReadsTheClock(t *testing.T) {
 			t.Errorf("%v: want %q and %q in\n%s", tt.ahead, tt.want, tt.also, r.stdout)
 		}
 	}
+}
+
+// webhook puts a receiver beside APNs.
+func (c *clinic) webhook() *pushtest.Webhook {
+	c.t.Helper()
+	w, err := pushtest.NewWebhook(pushtest.WebhookOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(w.Close)
+	dir := c.t.TempDir()
+	secret, err := w.SecretFile(dir)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ca, err := w.CAFile(dir)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.push = ", webhook: [" + yamlEntry(map[string]string{"provider": "mypush", "url": w.URL(), "secret_file": secret, "root_ca": ca}) + "]"
+	return w
 }
 
 func closedPort(t *testing.T) string {

@@ -33,7 +33,11 @@ func (e *examination) push(ctx context.Context) []Finding {
 	}
 	var out []Finding
 	for _, r := range results {
-		name := strings.Join(strings.Fields("push "+r.Provider+" "+r.App+" "+r.Environment), " ")
+		kind := "push "
+		if r.Provider != "apns" && r.Provider != "fcm" {
+			kind += "webhook "
+		}
+		name := strings.Join(strings.Fields(kind+r.Provider+" "+r.App+" "+r.Environment), " ")
 		out = append(out, judged(name, r.Proved, r.Err, r.Doubtful))
 	}
 	return append(clock(results), out...)
