@@ -59,6 +59,7 @@ type setup struct {
 	trunkHost string      // where the trunk calls from; "": trunkIP
 	tls       *tls.Config // of further listeners; nil: none
 	payload   push.PayloadConfig
+	services  func(*world, *push.Config) // changes the push services; nil: Apple's alone
 }
 
 // world is a bridge with all its real parts on an in-memory network, a push
@@ -225,6 +226,9 @@ func (w *world) start() {
 	pc := push.DefaultConfig()
 	pc.APNs = []push.APNsConfig{{Topic: bundle, TeamID: w.teamID, KeyID: w.keyID, KeyFile: w.keyFile,
 		Endpoint: w.service.Endpoint(), RootCA: w.caFile, PayloadConfig: w.payload}}
+	if w.services != nil {
+		w.services(w, &pc)
+	}
 	w.sender, err = push.NewSender(pc, push.Options{Log: log, Registerer: w.metrics, Dial: host.DialContext})
 	w.must(err)
 	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),
