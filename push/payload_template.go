@@ -111,7 +111,8 @@ func (p *templated) put(e *encoder, c *call) {
 }
 
 func (p *templated) run(c *call) (string, error) {
-	w := bounded{limit: templateRooms()[c.tight]}
+	room := templateRooms()[c.tight]
+	w := bounded{limit: room + utf8.UTFMax} // to see whether more would come
 	if p.typed {
 		w.limit = maxTemplateJSON // half a JSON value is none
 	}
@@ -122,10 +123,13 @@ func (p *templated) run(c *call) (string, error) {
 	if p.typed && !json.Valid(w.buf.Bytes()) {
 		return "", errors.New("the value is no JSON")
 	}
+	if !p.typed {
+		value = cutBytes(value, room)
+	}
 	return value, nil
 }
 
-// bounded takes so many bytes, and then no more: whole characters of them.
+// bounded takes so many bytes, and then no more: whole runes of them.
 type bounded struct {
 	buf   bytes.Buffer
 	limit int

@@ -125,6 +125,18 @@ func TestTemplateIsBounded(t *testing.T) {
 	}
 }
 
+// TestTemplateValueIsCutBetweenCharacters: a long one ends where a reader sees
+// a character end.
+func TestTemplateValueIsCutBetweenCharacters(t *testing.T) {
+	const wave = "\U0001f44b\U0001f3fd"
+	cfg := PayloadConfig{Payload: presetCustom, Template: map[string]string{"k": "a" + strings.Repeat("{{.CallerName}}", 9)}}
+	body, _, err := mustLayout(t, cfg, formWebhook).build(Message{CallerName: strings.Repeat(wave, 30)}, Target{})
+	var p struct{ K string }
+	if err != nil || json.Unmarshal(body, &p) != nil || p.K != "a"+strings.Repeat(wave, (maxTemplateValue-1)/len(wave)) {
+		t.Errorf("%s, %v", body, err)
+	}
+}
+
 // FuzzTemplate: a template that is taken works for every call, in little time
 // and space, and what it makes is JSON.
 func FuzzTemplate(f *testing.F) {

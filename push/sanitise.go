@@ -8,7 +8,7 @@ import (
 
 // clean makes untrusted text fit to be shown on a lock screen: valid UTF-8, no
 // control, bidirectional, zero-width or otherwise invisible characters, white
-// space as single spaces, at most limit runes.
+// space as single spaces, at most limit runes, and the last of them whole.
 //
 // Invalid bytes become U+FFFD, so that a reader sees that something was there.
 func clean(s string, limit int) string {
@@ -17,6 +17,7 @@ func clean(s string, limit int) string {
 	}
 	var b strings.Builder
 	b.Grow(min(len(s), limit*utf8.UTFMax))
+	var c clusters
 	n, space := 0, false
 	for _, r := range s { // an invalid byte is ranged over as U+FFFD
 		switch {
@@ -30,10 +31,14 @@ func clean(s string, limit int) string {
 			if n+2 > limit {
 				break
 			}
+			c.next(' ', b.Len())
 			b.WriteByte(' ')
 			n++
 		}
-		if n >= limit {
+		if begins := c.next(r, b.Len()); n >= limit {
+			if !begins && c.start > 0 {
+				return strings.TrimSuffix(b.String()[:c.start], " ")
+			}
 			break
 		}
 		b.WriteRune(r)
