@@ -28,6 +28,7 @@ func directory(t testing.TB) string {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
 		"secret": "s3cret\n", "open": "s3cret\n", "group": "s3cret\n", "empty": "\n",
+		"secret32":    strings.Repeat("s", 32) + "\n",
 		"hmac":        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
 		"long":        strings.Repeat("x", maxSecret+1),
 		"more.yml":    "- name: \"1002\"\n  password: abc\n  nmbers: []\n- name: \"1001\"\n  password: abc\n",
