@@ -244,6 +244,9 @@ func (c Config) payloads() []PayloadConfig {
 	for _, a := range c.APNs {
 		all = append(all, a.PayloadConfig)
 	}
+	for _, f := range c.FCM {
+		all = append(all, f.PayloadConfig)
+	}
 	for _, w := range c.Webhook {
 		all = append(all, w.PayloadConfig)
 	}

@@ -165,13 +165,23 @@ func FuzzText(f *testing.F) {
 	})
 }
 
+// BenchmarkPayload is one payload of each preset, where its form is VoIP.
 func BenchmarkPayload(b *testing.B) {
-	l := mustLayout(b, PayloadConfig{}, formVoIP)
-	m := testMessage("7d444840-9dc0-11d1-b245-5ffdce74fad2")
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := l.build(m, Target{}); err != nil {
-			b.Fatal(err)
+	for _, c := range clients() {
+		cfg := c.config
+		cfg.Payload = c.preset
+		l, err := newLayout(cfg, formVoIP)
+		if err != nil {
+			continue
 		}
+		b.Run(c.preset, func(b *testing.B) {
+			m := testMessage("7d444840-9dc0-11d1-b245-5ffdce74fad2")
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := l.build(m, Target{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
