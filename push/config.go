@@ -31,7 +31,7 @@ func (c Config) Validate(report func(path, problem string)) {
 		report("header", fmt.Sprintf("%q is no SIP header name: use letters, digits and hyphens, such as X-Call-UUID", c.Header))
 	}
 	validateAPNs(c.APNs, report)
-	validateEach("fcm", "project", c.FCM, func(f FCMConfig) string { return f.Project }, report)
+	validateFCM(c.FCM, report)
 	validateEach("webhook", "provider", c.Webhook, WebhookConfig.name, report)
 }
 

@@ -16,6 +16,12 @@ func conformants() []conformant {
 			misconfigured: pushtest.Reject(403, "InvalidProviderToken"),
 		},
 		{
+			name: "FCM", start: startFCM, attempts: 2, throttles: 1,
+			dead:          pushtest.Reject(404, "UNREGISTERED"),
+			throttled:     pushtest.Reject(429, "QUOTA_EXCEEDED"),
+			misconfigured: pushtest.Reject(403, "SENDER_ID_MISMATCH"),
+		},
+		{
 			name: "webhook", start: startWebhook, attempts: webhookAttempts, throttles: webhookAttempts, repeats: true,
 			dead:          pushtest.Reject(410, "unregistered"),
 			throttled:     pushtest.Reject(429, "slow_down"),
@@ -38,9 +44,12 @@ func conformants() []conformant {
 
 // withoutRoots is the configuration without any root_ca.
 func (c Config) withoutRoots() Config {
-	c.APNs, c.Webhook = slices.Clone(c.APNs), slices.Clone(c.Webhook)
+	c.APNs, c.FCM, c.Webhook = slices.Clone(c.APNs), slices.Clone(c.FCM), slices.Clone(c.Webhook)
 	for i := range c.APNs {
 		c.APNs[i].RootCA = ""
+	}
+	for i := range c.FCM {
+		c.FCM[i].RootCA = ""
 	}
 	for i := range c.Webhook {
 		c.Webhook[i].RootCA = ""
@@ -73,6 +82,27 @@ func startAPNs(p *party) {
 	p.cfg.APNs = []APNsConfig{{Topic: testBundle, TeamID: teamID, KeyID: keyID, KeyFile: keyFile, Endpoint: a.Endpoint(), RootCA: p.roots()}}
 	p.target, p.token = Target{Provider: "apns", Param: testParam, PRID: testToken}, testToken
 	p.secrets = []string{testToken, "eyJ", "PRIVATE KEY"}
+}
+
+func startFCM(p *party) {
+	send, token := pushtest.NewPipeListener("fcm.googleapis.test:443"), pushtest.NewPipeListener("oauth2.googleapis.test:443")
+	key, err := fcmTestKey()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	f, err := pushtest.NewFCM(pushtest.FCMOptions{Send: send, Token: token, Key: key})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.service, p.dial = f.Service, pushtest.DialAny(send, token)
+	file, err := f.ServiceAccount(p.t.TempDir(), testProject)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	f.AddToken(testProject, testRegistration)
+	p.cfg.FCM = []FCMConfig{{Project: testProject, ServiceAccountFile: file, Endpoint: f.URL(), RootCA: p.roots()}}
+	p.target, p.token = Target{Provider: "fcm", Param: testProject, PRID: testRegistration}, testRegistration
+	p.secrets = []string{testRegistration, "APA91b", "ya29.", "eyJ", "PRIVATE KEY"}
 }
 
 func startWebhook(p *party) {

@@ -160,6 +160,7 @@ type fcmJob struct {
 	target  Target
 	message Message
 	data    []byte
+	trial   bool    // to be judged by FCM only, not delivered
 	out     Outcome // Attempts and Shortened
 }
 
@@ -239,12 +240,9 @@ func (j *fcmJob) noAccess(err error) (out Outcome, retry bool) {
 	out.Verdict, out.Err, out.Reason = Failed, err, "AccessToken"
 	var why *accessError
 	if errors.As(err, &why) {
-		out.Reason, out.Alarm = why.reason, why.alarm
+		out.Verdict, out.Reason, out.Alarm = why.verdict, why.reason, why.alarm
 	}
-	if out.Alarm {
-		out.Verdict = Refused
-	}
-	return out, !out.Alarm
+	return out, out.Verdict == Failed && !out.Alarm
 }
 
 // body is the message: data alone, since a notification would be shown by the
@@ -254,8 +252,12 @@ func (j *fcmJob) body(now time.Time) []byte {
 	if err != nil { // a string always encodes
 		return nil
 	}
-	b := make([]byte, 0, len(j.data)+len(token)+80)
-	b = append(b, `{"message":{"token":`...)
+	b := make([]byte, 0, len(j.data)+len(token)+100)
+	b = append(b, '{')
+	if j.trial {
+		b = append(b, `"validate_only":true,`...)
+	}
+	b = append(b, `"message":{"token":`...)
 	b = append(b, token...)
 	b = append(b, `,"android":{"priority":"HIGH","ttl":"`...)
 	b = strconv.AppendInt(b, int64(j.ttl(now)/time.Second), 10)

@@ -57,12 +57,16 @@ type access struct {
 
 // accessError says why there is no token, without a word of secrets.
 type accessError struct {
-	reason string // for Outcome.Reason
-	text   string
-	alarm  bool // an administrator must act, and text says how
+	verdict Verdict
+	reason  string // for Outcome.Reason
+	text    string
+	alarm   bool        // an administrator must act, and text says how
+	cause   error       // only where somebody's time was over
+	header  http.Header // of the token endpoint's answer, if one came
 }
 
 func (e *accessError) Error() string { return e.text }
+func (e *accessError) Unwrap() error { return e.cause }
 
 func newAccessSource(project string, creds fcmCredentials, dial DialFunc, log *slog.Logger) *accessSource {
 	s := &accessSource{
@@ -190,7 +194,7 @@ func (s *accessSource) get(ctx context.Context) (string, error) {
 	select {
 	case <-changed:
 	case <-ctx.Done():
-		return "", &accessError{reason: "AccessToken", text: "the token endpoint has not answered yet: no access token"}
+		return "", &accessError{reason: "Deadline", text: "the token endpoint has not answered in time: no access token", cause: ctx.Err()}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,13 +274,14 @@ func (t *accessTransport) explain(err error) *accessError {
 	var refused *oauth2.RetrieveError
 	switch {
 	case errors.As(t.err, &badCert):
-		return &accessError{"Certificate", fmt.Sprintf("the token endpoint: %v: install the system's CA certificates, or set push.fcm.root_ca to the endpoint's own", badCert), true}
+		return &accessError{reason: "Certificate", alarm: true,
+			text: fmt.Sprintf("the token endpoint: %v: install the system's CA certificates, or set push.fcm.root_ca to the endpoint's own", badCert)}
 	case t.err != nil:
-		return &accessError{"AccessToken", fmt.Sprintf("the token endpoint cannot be reached: %v", t.err), false}
+		return &accessError{reason: "AccessToken", text: fmt.Sprintf("the token endpoint cannot be reached: %v", t.err)}
 	case errors.As(err, &refused) && refused.Response != nil:
 		return explainRefusal(refused.Response, refused.Body)
 	}
-	return &accessError{"AccessToken", "the token endpoint answered what is no access token: does a proxy stand before it?", false}
+	return &accessError{reason: "AccessToken", text: "the token endpoint answered what is no access token: does a proxy stand before it?"}
 }
 
 // explainRefusal reads RFC 6749 §5.2 in Google's words.
@@ -290,7 +295,7 @@ func explainRefusal(res *http.Response, body []byte) *accessError {
 	}
 	text := fmt.Sprintf("the token endpoint answered %d %s", res.StatusCode, printable(said.Error))
 	if said.Error == "" {
-		return &accessError{"AccessToken", text + "without saying why", false}
+		return &accessError{reason: "AccessToken", text: text + "without saying why", header: res.Header}
 	}
 	advice := "compare push.fcm.service_account_file with the Firebase console, or " + howToGetAccount
 	switch {
@@ -304,5 +309,5 @@ func explainRefusal(res *http.Response, body []byte) *accessError {
 			advice += fmt.Sprintf(" (this machine minus Google: %v)", time.Since(at).Round(time.Second))
 		}
 	}
-	return &accessError{printable(said.Error), text + ": " + advice, true}
+	return &accessError{verdict: Refused, alarm: true, reason: printable(said.Error), text: text + ": " + advice, header: res.Header}
 }

@@ -44,6 +44,19 @@ const (
 	maxProject     = 63
 )
 
+// validateFCM reports every fault with its path below `push`.
+func validateFCM(all []FCMConfig, report func(path, problem string)) {
+	validateEach("fcm", "project", all, func(c FCMConfig) string { return c.Project }, report)
+	numbers := map[string]int{}
+	for i, c := range all {
+		if first, twice := numbers[c.SenderID]; twice && c.SenderID != "" {
+			report(fmt.Sprintf("fcm[%d].sender_id", i), fmt.Sprintf("%q is that of fcm[%d]: each project has its own", c.SenderID, first))
+			continue
+		}
+		numbers[c.SenderID] = i
+	}
+}
+
 // Validate reports every fault with its path below `push.fcm[i]`.
 func (c FCMConfig) Validate(report func(path, problem string)) {
 	switch {

@@ -102,6 +102,13 @@ func TestFCMValidate(t *testing.T) {
 	if err := w.cfg.first(); err == nil || !strings.Contains(err.Error(), "push.fcm[1].project") {
 		t.Errorf("twice: %v", err)
 	}
+	second := w.project("second-phone")
+	second.SenderID = "123456789012"
+	w.cfg.FCM = []FCMConfig{good, second}
+	w.cfg.FCM[0].SenderID = second.SenderID
+	if err := w.cfg.first(); err == nil || !strings.Contains(err.Error(), "push.fcm[1].sender_id") {
+		t.Errorf("one number twice: %v", err)
+	}
 }
 
 // TestFCMDefaultTokenURI: a file without token_uri means Google's.
