@@ -39,16 +39,18 @@ func (c *Call) inviteAll(ctx context.Context) error {
 // invite sends the call to a binding: one INVITE per call and device. A device
 // that comes by another flow gets a second one there only if the first flow is
 // dead. A flow of its own besides that one (RFC 5626: another reg-id) is kept
-// for when the first fails.
+// for when the first fails, unless the device has come by it since the INVITE.
 func (c *Call) invite(ctx context.Context, b location.Binding) error {
 	d := c.device(c.known(b))
 	c.awake(d, b)
 	switch {
 	case d.finished, d.out != nil && d.out.Binding().FlowID == b.FlowID:
 		return nil
-	case d.out == nil || d.quiet:
+	case d.out == nil:
+		return c.ring(ctx, d, c.liveliest(d, b))
+	case d.quiet:
 		return c.ring(ctx, d, b)
-	case !d.heard && c.on(d, d.out.Binding().FlowID):
+	case !d.heard && !b.Registered.After(d.invited) && c.on(d, d.out.Binding().FlowID):
 		return nil
 	}
 	d.next = &b
@@ -59,6 +61,27 @@ func (c *Call) invite(ctx context.Context, b location.Binding) error {
 	out := d.out
 	time.AfterFunc(firstWord-time.Since(d.invited), func() { c.post(ctx, &event{dev: d, out: out, quiet: true}) })
 	return nil
+}
+
+// liveliest is the flow to begin with, of a device that has another besides b:
+// the one that was heard last. A device whose app is suspended may hold one by its
+// network extension (Apple's Local Push Connectivity, for sites without the
+// internet): that answers at once, the app's not at all. What the device itself
+// prefers (q) goes first, as does a flow that is surely awake.
+func (c *Call) liveliest(d *device, b location.Binding) location.Binding {
+	heard := c.bridge.dial.Heard(b)
+	if time.Since(heard) < freshFlow {
+		return b
+	}
+	for _, other := range c.bridge.loc.Lookup(c.ext.Name) {
+		if other.DeviceID != d.ID || other.Q < b.Q || slices.Contains(d.tried, other.FlowID) {
+			continue
+		}
+		if at := c.bridge.dial.Heard(other); at.After(heard) {
+			b, heard = other, at
+		}
+	}
+	return b
 }
 
 // on reports whether a device has a binding on a flow.

@@ -22,6 +22,7 @@ type PhoneOptions struct {
 	Instance               string // +sip.instance, a URN; "" sends none
 	RegID                  int    // reg-id (RFC 5626); 0 sends none
 	Expires                int    // seconds; 0 is 600
+	Q                      string // of the Contact; "" sends none
 
 	// The push target (RFC 8599); Provider "" sends none.
 	Provider, Param, PRID string
@@ -230,6 +231,9 @@ func (p *Phone) registeredContact() string {
 	c += ">"
 	if p.o.Instance != "" {
 		c += fmt.Sprintf(`;+sip.instance="<%s>"`, p.o.Instance)
+	}
+	if p.o.Q != "" {
+		c += ";q=" + p.o.Q
 	}
 	if p.o.RegID > 0 {
 		c += fmt.Sprintf(";reg-id=%d", p.o.RegID)
