@@ -99,7 +99,7 @@ func sameTarget(x, y Target) bool {
 // learned is what is known of a target from the one that it replaces: the
 // environment is the token's.
 func learned(t, old Target) Target {
-	if t.Environment == "" && strings.EqualFold(t.Provider, old.Provider) && t.tokens().call == old.tokens().call {
+	if t.Environment == "" && strings.EqualFold(t.Provider, old.Provider) && t.tokens().name() == old.tokens().name() {
 		t.Environment = old.Environment
 	}
 	return t

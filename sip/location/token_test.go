@@ -112,6 +112,14 @@ func TestTokenWrittenAnotherWayIsNoNews(t *testing.T) {
 			if d := l.Devices("1001"); len(d) != 1 || d[0].Target.Environment != "" {
 				t.Errorf("instance %q: devices %+v", instance, d)
 			}
+			for _, digits := range []string{"aa", "bb"} { // alert tokens alone
+				p.prid = strings.Repeat(digits, 32) + ":remote"
+				p.register(t, l, time.Hour)
+				if d := l.Devices("1001"); d[0].Target.Environment != "" {
+					t.Errorf("instance %q: another alert token is taken for %s's", instance, d[0].Target.Environment)
+				}
+				l.SetEnvironment(l.Devices("1001")[0], "production")
+			}
 			if n := len(l.tokens); n != 1 {
 				t.Errorf("%d tokens are known, the device has one", n)
 			}
