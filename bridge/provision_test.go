@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -72,14 +73,30 @@ func TestProvisionedTokenMustLookLikeOne(t *testing.T) {
 // The same in a REGISTER: 555, which its developer sees, in place of a phone that never wakes.
 func TestRegisteredTokenMustLookLikeOne(t *testing.T) {
 	call(t, nil, func(w *world) {
-		for _, prid := range []string{"token-of-another-service", strings.Repeat("0", 63), strings.Repeat("0", 64) + ":other"} {
+		voip, alert := strings.Repeat("0A", 32), strings.Repeat("ff", 32)
+		for prid, kinds := range map[string]string{
+			"token-of-another-service":                "555",
+			strings.Repeat("0", 63):                   "555",
+			voip + ":other":                           "555",
+			voip:                                      "[voip]",
+			alert + ":remote&" + voip + ":voip":       "[voip alert]",
+			alert + "%3Aremote%26" + voip + "%3avoip": "[voip alert]",
+			alert + ":remote":                         "[alert]",
+		} {
 			p := siptest.NewPhone(siptest.PhoneOptions{Sockets: w.net.Host("192.0.2.19"), Local: "192.0.2.19", Bridge: bridgeSIP, User: "1001",
-				Password: "secret", Instance: "urn:uuid:9", Provider: "apns", Param: w.teamID + "." + bundle + ".voip", PRID: prid})
-			if err := p.Register(w.t.Context()); err == nil || !strings.Contains(err.Error(), "555") {
-				t.Errorf("%s: %v", prid, err)
+				Password: "secret", Instance: "urn:uuid:" + prid[:9], Provider: "apns", Param: w.teamID + "." + bundle + ".voip&remote", PRID: prid})
+			err := p.Register(w.t.Context())
+			devices := w.location.Devices("1001")
+			switch {
+			case kinds == "555" && (err == nil || !strings.Contains(err.Error(), "555") || len(devices) != 0):
+				t.Errorf("%s: %v, %d devices", prid, err, len(devices))
+			case kinds != "555" && (err != nil || len(devices) != 1 || fmt.Sprint(devices[0].Target.Kinds()) != kinds):
+				t.Errorf("%s: %v, devices %v", prid, err, devices)
+			}
+			if err == nil {
+				w.must(p.Unregister(w.t.Context()))
 			}
 			p.Close()
 		}
-		equal(t, "devices", len(w.location.Devices("1001")), 0)
 	})
 }

@@ -41,8 +41,11 @@ func (t Target) tokens() tokens {
 			alert = value
 		}
 	}
-	if call == "" && alert == "" {
+	switch {
+	case call == "" && alert == "":
 		call = prid // whatever that may be
+	case call == prid && strings.HasSuffix(strings.ToLower(t.Param), "."+serviceRemote):
+		call, alert = "", call // pn-param says what the bare token is
 	}
 	out.call, out.alert = call, alert
 	return out

@@ -27,6 +27,7 @@ func TestTokensInCanonicalForm(t *testing.T) {
 		"both":             {Target{Provider: "apns", PRID: hexCall + ":voip&" + hexAlert + ":remote"}, tokens{"apns", low, alert}, []string{"voip", "alert"}},
 		"the other order":  {Target{Provider: "apns", PRID: alert + ":remote&" + low + ":VoIP"}, tokens{"apns", low, alert}, []string{"voip", "alert"}},
 		"remote alone":     {Target{Provider: "apns", PRID: hexAlert + ":remote"}, tokens{"apns", "", alert}, []string{"alert"}},
+		"remote by param":  {Target{Provider: "apns", Param: "T.com.example.phone.remote", PRID: hexAlert}, tokens{"apns", "", alert}, []string{"alert"}},
 		"a third":          {Target{Provider: "apns", PRID: "aa:voip&bb:voip&cc:other&dd:remote&ee:remote"}, tokens{"apns", "aa", "dd"}, []string{"voip", "alert"}},
 		"of no known form": {Target{Provider: "apns", PRID: "AA:other"}, tokens{"apns", "aa:other", ""}, []string{"voip"}},
 		"fcm keeps case":   {Target{Provider: "FCM", PRID: "dA:APA91b_x-Y&z:remote"}, tokens{"fcm", "dA:APA91b_x-Y&z:remote", ""}, nil},
