@@ -33,6 +33,12 @@ func (c Config) Expiries() []Expiry {
 			all = append(all, e)
 		}
 	}
+	for i, w := range c.Webhook {
+		if end, ok := rootsEnd(w.RootCA); ok {
+			all = append(all, Expiry{Path: fmt.Sprintf("webhook[%d].root_ca", i), Provider: w.name(), Name: w.name() + " root_ca", File: w.RootCA, NotAfter: end,
+				Mend: "put the receiver's new authority into the file beside the old one"})
+		}
+	}
 	return all
 }
 

@@ -83,7 +83,7 @@ func (c Config) files() []string {
 		names = append(names, f.files()...)
 	}
 	for _, w := range c.Webhook {
-		names = append(names, w.SecretFile, w.RootCA)
+		names = append(names, w.files()...)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
 	slices.Sort(names)

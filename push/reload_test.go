@@ -305,3 +305,26 @@ func TestWatcherFollowsLinks(t *testing.T) {
 		}
 	})
 }
+
+// TestReloadOfAWebhook: it is taken over with its connections while nothing of
+// it changes, and made anew when its secret does.
+func TestReloadOfAWebhook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newHookWorld(t, nil)
+		defer w.close()
+		before := w.sender.current().providers[0]
+		if err := w.sender.Reload(w.sender.current().cfg); err != nil || w.sender.current().providers[0] != before {
+			t.Errorf("an unchanged one is made anew, %v", err)
+		}
+		put(t, w.cfg.SecretFile, contentOf(t, w.cfg.SecretFile))
+		time.Sleep(time.Minute)
+		if w.sender.current().providers[0] != before {
+			t.Error("one with the same content is made anew")
+		}
+		put(t, w.cfg.SecretFile, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+		time.Sleep(time.Minute)
+		if w.sender.current().providers[0] == before || len(w.sender.options.kept.list) != 1 {
+			t.Errorf("the old secret is still in use:\n%s", w.logs)
+		}
+	})
+}

@@ -30,9 +30,10 @@ type Options struct {
 	// standard output.
 	LogTo io.Writer
 
-	// Accounts outlive a reload.
+	// What outlives a reload.
 	accounts    *accounts
 	fcmAccounts *fcmAccounts
+	kept        *kept // other providers
 }
 
 // Sender delivers pushes: it sends each call to each device once, retries
@@ -71,7 +72,7 @@ func NewSender(cfg Config, o Options) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.accounts, o.fcmAccounts = newAccounts(o.Dial, o.Log), newFCMAccounts(o.Dial, o.Log)
+	o.accounts, o.fcmAccounts, o.kept = newAccounts(o.Dial, o.Log), newFCMAccounts(o.Dial, o.Log), &kept{}
 	s := &Sender{log: o.Log, options: o, metrics: m, accepted: newDedupe(dedupeFor, dedupeMost),
 		alarms: newAlarms(o.Log, m), stop: make(chan struct{})}
 	if s.now, err = newSet(cfg, o); err != nil {
@@ -100,7 +101,7 @@ func newProviders(cfg Config, o Options) (made []Provider, err error) {
 		made = append(made, f)
 	}
 	for _, cfg := range cfg.Webhook {
-		w, err := newWebhook(cfg, o.Dial)
+		w, err := o.kept.use(cfg, cfg.files(), func() (Provider, error) { return newWebhook(cfg, o.Dial) })
 		if err != nil {
 			return made, err
 		}

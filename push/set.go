@@ -1,6 +1,9 @@
 package push
 
-import "strings"
+import (
+	"strings"
+	"sync"
+)
 
 // set is the providers of one configuration. A reload replaces it as a whole;
 // the old one lives on until the pushes that hold it are over.
@@ -10,6 +13,8 @@ type set struct {
 	expiries  []Expiry
 	headers   []string // see Sender.Headers
 	providers []Provider
+	kept      *kept
+	closing   sync.Once
 
 	// guarded by Sender.mu
 	busy    int           // pushes that hold it
@@ -23,7 +28,7 @@ func newSet(cfg Config, o Options) (*set, error) {
 	if err := cfg.first(); err != nil {
 		return nil, err
 	}
-	s := &set{cfg: cfg, stamps: stampsOf(cfg.files()), expiries: cfg.Expiries(), headers: cfg.headers(), idle: make(chan struct{})}
+	s := &set{cfg: cfg, stamps: stampsOf(cfg.files()), expiries: cfg.Expiries(), headers: cfg.headers(), kept: o.kept, idle: make(chan struct{})}
 	var err error
 	if s.providers, err = newProviders(cfg, o); err != nil {
 		s.close()
@@ -33,11 +38,11 @@ func newSet(cfg Config, o Options) (*set, error) {
 }
 
 func (s *set) close() {
-	for _, p := range s.providers {
-		if c, ok := p.(closer); ok {
-			c.Close()
+	s.closing.Do(func() {
+		for _, p := range s.providers {
+			s.kept.release(p)
 		}
-	}
+	})
 }
 
 func (s *set) names() []string {

@@ -44,6 +44,9 @@ func (w WebhookConfig) Validate(report func(path, problem string)) {
 	w.PayloadConfig.validate(report, formWebhook)
 }
 
+// files are the files that are read again when they change.
+func (w WebhookConfig) files() []string { return []string{w.SecretFile, w.RootCA} }
+
 // name is what devices are served under.
 func (w WebhookConfig) name() string { return strings.ToLower(w.Provider) }
 
