@@ -25,12 +25,13 @@ const (
 	dialPatience = time.Second // then a request starts another dial beside one that hangs
 	redialFirst  = 500 * time.Millisecond
 	redialMost   = 30 * time.Second
-	logEvery     = 20               // failed dials in a row: every tenth minute
-	dialsAtOnce  = 3                // by one request, on connections that are lost as soon as made
-	replaceEvery = 2 * time.Second  // a host that drops or fails everything is not redialled more often
-	replaceBurst = 4                // than this, beyond a burst: Apple takes that for an attack
-	connAge      = 30 * time.Minute // after this, and up to as much again, a connection is replaced: its
-	connAgeMore  = 30 * time.Minute // host may have moved to another address, and both would not end at once
+	logEvery     = 20                     // failed dials in a row: every tenth minute
+	dialPause    = 100 * time.Millisecond // after a dial that failed: the requests of that time share its failure
+	dialsAtOnce  = 3                      // by one request, on connections that are lost as soon as made
+	replaceEvery = 2 * time.Second        // a host that drops or fails everything is not redialled more often
+	replaceBurst = 4                      // than this, beyond a burst: Apple takes that for an attack
+	connAge      = 30 * time.Minute       // after this, and up to as much again, a connection is replaced: its
+	connAgeMore  = 30 * time.Minute       // host may have moved to another address, and both would not end at once
 )
 
 var (
@@ -58,6 +59,7 @@ type connPool struct {
 	mu       sync.Mutex // guards the following
 	conns    []*conn
 	dialling *dial // the dial under way, shared by all who wait
+	refused  *dial // the last one, if it failed
 	keeping  bool  // keepWarm runs
 	closed   bool
 	suspects bucket // connections replaced for their answers
@@ -72,11 +74,12 @@ type conn struct {
 	until   time.Time // then it is replaced
 }
 
-// dial is one attempt to connect; err is valid once done is closed.
+// dial is one attempt to connect; err and ended are valid once done is closed.
 type dial struct {
 	since time.Time
 	done  chan struct{}
 	err   error
+	ended time.Time
 }
 
 func newConnPool(base string, roots *x509.CertPool, dialer DialFunc, log *slog.Logger) (*connPool, error) {
@@ -129,6 +132,9 @@ func (p *connPool) dialLocked() *dial {
 	if p.dialling != nil && now.Sub(p.dialling.since) < dialPatience {
 		return p.dialling
 	}
+	if p.refused != nil && now.Sub(p.refused.ended) < dialPause {
+		return p.refused
+	}
 	d := &dial{since: now, done: make(chan struct{})}
 	if p.closed {
 		d.err = errPoolClosed
@@ -159,7 +165,10 @@ func (p *connPool) dial(d *dial) {
 	if err == nil {
 		p.conns = append(p.conns, &conn{cc: cc, raw: raw, until: time.Now().Add(connAge + rand.N(connAgeMore))})
 	}
-	d.err = err
+	d.err, d.ended, p.refused = err, time.Now(), nil
+	if err != nil {
+		p.refused = d
+	}
 	p.mu.Unlock()
 	close(d.done)
 	if err == nil {
