@@ -16,6 +16,12 @@ func conformants() []conformant {
 			misconfigured: pushtest.Reject(403, "InvalidProviderToken"),
 		},
 		{
+			name: "APNs with a certificate", start: startAPNsCertificate, attempts: 2, throttles: 1,
+			dead:          pushtest.Reject(410, "Unregistered"),
+			throttled:     pushtest.Reject(429, "TooManyRequests"),
+			misconfigured: pushtest.Reject(403, "BadCertificate"),
+		},
+		{
 			name: "FCM", start: startFCM, attempts: 2, throttles: 1,
 			dead:          pushtest.Reject(404, "UNREGISTERED"),
 			throttled:     pushtest.Reject(429, "QUOTA_EXCEEDED"),
@@ -68,20 +74,40 @@ func (p *party) roots() string {
 }
 
 func startAPNs(p *party) {
+	a := newPipeAPNs(p)
+	keyFile, keyID, teamID, err := a.NewKey(p.t.TempDir())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.cfg.APNs = []APNsConfig{{Topic: testBundle, TeamID: teamID, KeyID: keyID, KeyFile: keyFile, Endpoint: a.Endpoint(), RootCA: p.roots()}}
+	p.secrets = []string{testToken, "eyJ", "PRIVATE KEY"}
+}
+
+func startAPNsCertificate(p *party) {
+	const password = "open sesame"
+	a := newPipeAPNs(p)
+	file, err := a.NewCertificate(p.t.TempDir(), "voip", password, pushtest.CertificateOptions{Topics: voipTopics()})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.cfg.APNs = []APNsConfig{{Topic: testBundle, Certificate: file, CertificatePasswordFile: writeFile(p.t, "password", password, 0o600),
+		Endpoint: a.Endpoint(), RootCA: p.roots()}}
+	p.target.Param = testBundle + ".voip" // a certificate names no team
+	p.secrets = []string{testToken, password, "PRIVATE KEY"}
+}
+
+// newPipeAPNs is Apple's service with one device, which is the target.
+func newPipeAPNs(p *party) *pushtest.APNs {
+	p.t.Helper()
 	production, sandbox := pushtest.NewPipeListener("api.push.test:443"), pushtest.NewPipeListener("api.sandbox.push.test:443")
 	a, err := pushtest.NewAPNs(pushtest.Options{Production: production, Sandbox: sandbox})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.service, p.dial = a.Service, pushtest.DialAny(production, sandbox)
-	keyFile, keyID, teamID, err := a.NewKey(p.t.TempDir())
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	a.AddToken(pushtest.Production, testToken, testBundle)
-	p.cfg.APNs = []APNsConfig{{Topic: testBundle, TeamID: teamID, KeyID: keyID, KeyFile: keyFile, Endpoint: a.Endpoint(), RootCA: p.roots()}}
 	p.target, p.token = Target{Provider: "apns", Param: testParam, PRID: testToken}, testToken
-	p.secrets = []string{testToken, "eyJ", "PRIVATE KEY"}
+	return a
 }
 
 func startFCM(p *party) {

@@ -168,6 +168,9 @@ func TestWebhookDocReceiver(t *testing.T) {
 			t.Fatalf("outcome %+v", out)
 		}
 	}
+	if r := probed(t, newHookSender(t, cfg, logs, nil)); r.Err != nil || !strings.Contains(r.Proved, "204") {
+		t.Errorf("ping: %+v", r)
+	}
 	cfg.SecretFile = writeFile(t, "other", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 0o600)
 	if out := send(newHookSender(t, cfg, logs, nil), testMessage("u2")); out.Verdict != Refused || out.Status != 401 || !out.Alarm {
 		t.Errorf("another secret: %+v", out)
