@@ -197,7 +197,12 @@ func (t *Trunk) knock(ctx context.Context, to target) reached {
 	ctx, cancel = context.WithTimeout(ctx, trialAnswer)
 	defer cancel()
 	res, err := t.srv.exchangeOrElse(ctx, r.flow, t.newOptions(r.flow), trialAnswer)
-	if err != nil {
+	switch {
+	case err != nil && r.flow.isDead():
+		r.err = fmt.Errorf("%s takes the connection and ends it without an answer to OPTIONS; is it a SIP server, and does it want another transport, or a certificate of ours?", to)
+		r.flow = nil
+		return r
+	case err != nil:
 		r.err = fmt.Errorf("%s gives no answer to OPTIONS within %v; is it up, does a firewall let %s out and the answers in, and does it know this machine's address?", to, trialAnswer, to.proto)
 		return r
 	}
@@ -303,7 +308,9 @@ func (t *Trunk) tryLogin(ctx context.Context, f *flow, l trialLogin) Trial {
 		req.RemoveHeader("Contact")
 		req.RemoveHeader("Expires")
 		res, err := t.srv.exchangeOrElse(ctx, f, req, trialAnswer)
-		if err != nil {
+		if err != nil && f.isDead() {
+			return t.trial(l.what, "", errors.New("the registrar ends the connection without an answer to REGISTER; see its log, and its limits for this address"))
+		} else if err != nil {
 			return t.trial(l.what, "", fmt.Errorf("no answer to REGISTER within %v; does the registrar know this machine's address, and is the transport (%s) the right one?", trialAnswer, f.transport()))
 		}
 		if code := res.StatusCode; code == 401 || code == 407 {

@@ -163,6 +163,14 @@ func TestTrialOfServersThatDoNotAnswer(t *testing.T) {
 	lines, _ = tried(t, []TrunkConfig{closed}, nil, silent)
 	mustSay(t, lines, "DNS", "OPTIONS: FAIL tcp://192.0.2.9:5099 refuses connections")
 
+	lines, _ = tried(t, []TrunkConfig{loginAt("tcp")}, nil, func(*siptest.Message) reply { return reply{hangUp: true} })
+	mustSay(t, lines, "DNS", "OPTIONS: FAIL tcp://192.0.2.9:5060 takes the connection and ends it")
+
+	lines, _ = tried(t, []TrunkConfig{loginAt("tcp")}, nil, func(m *siptest.Message) reply {
+		return reply{code: 200, hangUp: m.Method() == "REGISTER"}
+	})
+	mustSay(t, lines, "DNS", "OPTIONS: tcp", "login: ")
+
 	unknown := loginAt("udp")
 	unknown.Registrar = "sip:carrier.invalid"
 	lines, _ = tried(t, []TrunkConfig{unknown}, nil, silent)

@@ -76,6 +76,21 @@ func TestDoctorNamesTheCauseOfPushFaults(t *testing.T) {
 		{"the webhook's secret is another's", func(c *clinic, _ map[string]string) {
 			c.webhook().SetSecrets([]byte("another secret, of as many bytes"))
 		}},
+		{"the service account is of another project", func(c *clinic, _ map[string]string) {
+			c.fcm("other-phone")
+			c.push = strings.Replace(c.push, `"other-phone"`, `"example-phone"`, 1)
+		}},
+		{"the service account was deleted", func(c *clinic, _ map[string]string) {
+			gone := pushtest.Answer{Status: 400, Reason: "invalid_grant", Message: "Invalid grant: account not found"}
+			c.fcm("example-phone").AnswerToken(gone, gone, gone)
+		}},
+		{"the service account's key was deleted", func(c *clinic, _ map[string]string) { c.fcm("example-phone").DeleteKeys("example-phone") }},
+		{"the service account has no role", func(c *clinic, _ map[string]string) {
+			c.fcm("example-phone").Answer("", pushtest.Reject(403, "IAM_PERMISSION_DENIED"))
+		}},
+		{"FCM is not enabled", func(c *clinic, _ map[string]string) {
+			c.fcm("example-phone").Answer("", pushtest.Reject(403, "SERVICE_DISABLED"))
+		}},
 		{"the webhook is elsewhere", func(c *clinic, _ map[string]string) {
 			c.webhook()
 			c.push = strings.Replace(c.push, "/voip", "/elsewhere", 1)
@@ -108,6 +123,26 @@ func TestDoctorReadsTheClock(t *testing.T) {
 			t.Errorf("%v: want %q and %q in\n%s", tt.ahead, tt.want, tt.also, r.stdout)
 		}
 	}
+}
+
+// fcm puts a project of FCM beside APNs.
+func (c *clinic) fcm(project string) *pushtest.FCM {
+	c.t.Helper()
+	f, err := pushtest.NewFCM(pushtest.FCMOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(f.Close)
+	account, err := f.ServiceAccount(c.dir, project)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ca, err := f.CAFile(c.t.TempDir())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.push = ", fcm: [" + yamlEntry(map[string]string{"project": project, "service_account_file": account, "endpoint": f.URL(), "root_ca": ca}) + "]"
+	return f
 }
 
 // webhook puts a receiver beside APNs.
