@@ -279,6 +279,9 @@ func addressList(res *sipgo.Response, name string) []string {
 		if open := indexOutsideQuotes(v, '<'); open >= 0 {
 			v, _, _ = strings.Cut(v[open+1:], ">")
 		}
+		if v = strings.TrimSpace(v); !visible(v) { // it is written again, into our Route
+			continue
+		}
 		out = append(out, v)
 	}
 	return out
