@@ -63,10 +63,17 @@ type running struct {
 // serveProcess starts a bridge on free ports with one sleeping device.
 func serveProcess(t *testing.T) *running {
 	t.Helper()
+	return serveDevices(t, "", location.Target{Provider: "apns", Param: "TEAM.app.voip", PRID: "token-of-d1"})
+}
+
+// serveDevices starts a bridge with sleeping devices d1, d2 and so on; more is
+// YAML for its configuration.
+func serveDevices(t *testing.T, more string, targets ...location.Target) *running {
+	t.Helper()
 	dir := t.TempDir()
 	r := &running{t: t, file: filepath.Join(dir, "reveille.yaml"), lines: make(chan map[string]any, 1000), ended: make(chan struct{})}
-	r.configure("")
-	sleepingDevice(t, filepath.Join(dir, "state"))
+	r.configure(more)
+	sleepingDevices(t, filepath.Join(dir, "state"), targets)
 	r.cmd = exec.Command(program(t), "serve", "-c", r.file)
 	r.cmd.Dir, r.cmd.Stdout = dir, &r.stdout
 	stderr, err := r.cmd.StderrPipe()
@@ -104,15 +111,19 @@ extensions: [{name: "1001", password: long-password, numbers: ["+4930123456"]}]
 	}
 }
 
-func sleepingDevice(t *testing.T, dir string) {
+func sleepingDevices(t *testing.T, dir string, targets []location.Target) {
 	t.Helper()
 	store, err := location.OpenBolt(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := location.Device{ID: "d1", AOR: "1001", Instance: "urn:uuid:1", Seen: time.Now(), Registered: time.Now(),
-		Target: location.Target{Provider: "apns", Param: "TEAM.app.voip", PRID: "token-of-d1"}}
-	if err := store.Apply(location.Batch{Devices: map[location.DeviceKey]*location.Device{{AOR: d.AOR, ID: d.ID}: &d}}); err != nil {
+	batch := location.Batch{Devices: map[location.DeviceKey]*location.Device{}}
+	for i, target := range targets {
+		d := location.Device{ID: fmt.Sprint("d", i+1), AOR: "1001", Instance: fmt.Sprint("urn:uuid:", i+1), Seen: time.Now(),
+			Registered: time.Now().Add(time.Duration(i-len(targets)) * time.Second), Target: target}
+		batch.Devices[location.DeviceKey{AOR: d.AOR, ID: d.ID}] = &d
+	}
+	if err := store.Apply(batch); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
