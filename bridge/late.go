@@ -45,7 +45,7 @@ func (c *Call) tombstone(d *device, why sip.Reason) location.Tombstone {
 		From: caller.Handle, FromName: caller.Name, To: c.ext.Name,
 		Expires: time.Now().Add(c.bridge.cfg.LateWindow),
 	}
-	if d.asleep {
+	if d.asleep && !d.touched() {
 		t.Pushed = d.pushedAt
 	}
 	return t

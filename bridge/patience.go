@@ -64,11 +64,17 @@ func (c *Call) awake(d *device, b location.Binding) {
 	if byPush {
 		d.wake = b.Registered.Sub(d.pushedAt)
 		c.bridge.metrics.woke(d.Target.Provider, d.wake)
-		c.bridge.learnWake(d.AOR, d.ID, d.wake)
+		if !d.touched() {
+			c.bridge.learnWake(d.AOR, d.ID, d.wake)
+		}
 		c.rec.woke(d.ID, millis(d.wake))
 	}
 	c.tellPushes()
 }
+
+// touched: what wakes the device is its user, who touches a notification. How
+// long that takes says nothing of the next time.
+func (d *device) touched() bool { return d.outcome != nil && d.outcome.Alert }
 
 // lateWake is awake for a device that comes when its call is over.
 func (b *Bridge) lateWake(binding location.Binding, t location.Tombstone) (took time.Duration) {

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,6 +147,28 @@ func TestAppThatIsOpenedLaterHasNotWoken(t *testing.T) {
 		p.Drop()
 		time.Sleep(time.Minute)
 		w.waited(w.gaveUp(), 8*time.Second)
+	})
+}
+
+// A device without a VoIP token gets a notification, which its user has to touch:
+// it is not the device that was quick.
+func TestWaitForAUserIsNotLearned(t *testing.T) {
+	call(t, nil, func(w *world) {
+		token := strings.Repeat("1", 64)
+		p := w.sleeping(phoneOptions{script: siptest.AnswerAfter(time.Second), change: func(o *siptest.PhoneOptions) { o.PRID = token + ":remote" }})
+		w.service.AddAlertToken(pushtest.Production, token, bundle)
+		w.mu.Lock()
+		w.phones[token] = p
+		w.mu.Unlock()
+		w.wakes(p, 2*time.Second)
+		for range 3 {
+			w.callAndSleep(p)
+		}
+		w.wakes(p, -1)
+		w.waited(w.gaveUp(), 20*time.Second)
+		time.Sleep(2 * time.Minute)
+		w.wakes(p, 2*time.Second)
+		w.callAndSleep(p)
 	})
 }
 

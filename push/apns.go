@@ -160,6 +160,7 @@ func (j *job) build() error {
 // used: the error holds the token.
 func (j *job) request(ctx context.Context) *apnsExchange {
 	j.out.Attempts++
+	j.out.Alert = j.alert
 	x := &apnsExchange{answer: &answer{safe: true}}
 	if minter := j.account().minter; minter != nil {
 		if x.jwt, x.err = minter.bearer(); x.err != nil {

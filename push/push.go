@@ -111,6 +111,9 @@ type Outcome struct {
 	// Uncertain: the request left and no answer came, so the push may have been
 	// accepted. It is not sent again for this call and device.
 	Uncertain bool
+	// Alert: the push was a notification. It wakes no app: that runs when its
+	// user touches it.
+	Alert     bool
 	Shortened []string // payload fields that were cut to fit the provider's limit
 	// RetryAfter is how long the provider wants another attempt to wait; 0: it did not say.
 	RetryAfter time.Duration
