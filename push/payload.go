@@ -96,17 +96,15 @@ func (l *layout) build(m Message, t Target) (body []byte, shortened []string, er
 
 // fit renders the call within limit.
 func (l *layout) fit(c *call, limit int) (body []byte, shortened []string, err error) {
-	if body, err = l.render(c, l.root); err != nil || len(body) <= limit && c.failed == nil {
-		return body, nil, err
+	if body = l.render(c, l.root); len(body) <= limit && c.failed == nil {
+		return body, nil, nil
 	}
 	for _, step := range slices.Concat(shortenings(), []shortening{{"template", (*call).tighten}}) {
 		for len(body) > limit && step.apply(c) {
 			if len(shortened) == 0 || shortened[len(shortened)-1] != step.field {
 				shortened = append(shortened, step.field)
 			}
-			if body, err = l.render(c, l.root); err != nil {
-				return nil, shortened, err
-			}
+			body = l.render(c, l.root)
 		}
 	}
 	if len(body) > limit {
@@ -131,15 +129,15 @@ func (l *layout) minimal(m Message, t Target) ([]byte, error) {
 		body, _, err := l.buildSealed(c, t)
 		return body, err
 	}
-	return l.render(c, l.root)
+	return l.render(c, l.root), nil
 }
 
 // render writes the call as it is.
-func (l *layout) render(c *call, root []node) ([]byte, error) {
+func (l *layout) render(c *call, root []node) []byte {
 	c.failed = nil
 	e := encoder{buf: make([]byte, 0, 768), strings: l.form == formFCM}
 	e.object(root, c)
-	return e.buf, e.err
+	return e.buf
 }
 
 // shortening is one way to make a payload smaller. apply returns false when it

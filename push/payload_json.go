@@ -62,7 +62,6 @@ func plant(nodes []node, steps []string, i item) []node {
 type encoder struct {
 	buf     []byte
 	strings bool
-	err     error
 }
 
 func (e *encoder) object(nodes []node, c *call) {

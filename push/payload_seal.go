@@ -51,28 +51,22 @@ func outerItems(f form) []item {
 // worthless is woken without the caller data: it never leaves in the clear.
 func (l *layout) buildSealed(c *call, t Target) (body []byte, shortened []string, err error) {
 	if t.Key == "" {
-		body, err = l.render(c, l.outer)
-		return body, []string{shortNoKey}, err
+		return l.render(c, l.outer), []string{shortNoKey}, nil
 	}
-	room, err := l.roomToSeal(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	fields, shortened, err := l.fit(c, room)
+	fields, shortened, err := l.fit(c, l.roomToSeal(c))
 	if err != nil {
 		return nil, shortened, err
 	}
 	if c.sealed, err = seal(t.Key, c.UUID, fields); err != nil {
 		shortened = append(shortened, shortBadKey)
 	}
-	body, err = l.render(c, l.outer)
-	return body, shortened, err
+	return l.render(c, l.outer), shortened, nil
 }
 
 // roomToSeal is how many bytes of JSON can be sealed into a payload.
-func (l *layout) roomToSeal(c *call) (int, error) {
+func (l *layout) roomToSeal(c *call) int {
 	probe := *c
 	probe.sealed = "x"
-	body, err := l.render(&probe, l.outer)
-	return sealable(l.limit - len(body) + len(probe.sealed)), err
+	body := l.render(&probe, l.outer)
+	return sealable(l.limit - len(body) + len(probe.sealed))
 }

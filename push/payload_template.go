@@ -44,6 +44,7 @@ type templated struct {
 	key   string
 	tmpl  *template.Template
 	typed bool // the template is one {{json …}}: its value is no text
+	plain []piece
 }
 
 // parseTemplate reads one template of the configuration; its errors say where
@@ -69,6 +70,7 @@ func parseTemplate(key, source string) (*templated, error) {
 			return nil, errors.New(where(key, err))
 		}
 	}
+	p.plain = plainPieces(t.Tree.Root, p.typed)
 	return p, nil
 }
 
@@ -112,6 +114,9 @@ func (p *templated) put(e *encoder, c *call) {
 
 func (p *templated) run(c *call) (string, error) {
 	room := templateRooms()[c.tight]
+	if p.plain != nil {
+		return runPlain(p.plain, c, room), nil
+	}
 	w := bounded{limit: room + utf8.UTFMax} // to see whether more would come
 	if p.typed {
 		w.limit = maxTemplateJSON // half a JSON value is none

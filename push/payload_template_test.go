@@ -84,6 +84,41 @@ func TestTemplateValues(t *testing.T) {
 	}
 }
 
+// TestPlainTemplates: what is made without text/template is the same.
+func TestPlainTemplates(t *testing.T) {
+	m := callMessage()
+	m.Handle = "a@b"
+	samples := []*call{newCall(m, []allowed{{"X-a", "X-A"}}), newCall(Message{}, nil), sampleCall()}
+	sources := []string{"a text", "{{.UUID}} and {{.To}}", "{{json .HasVideo}}", "{{json .Test}}", "{{json .IssuedAt.Unix}}", "{{json .ExpiresAt.Unix}}"}
+	for _, field := range callFields() {
+		if field != "Header" && field != "Headers" {
+			sources = append(sources, "{{."+field+"}}", "x{{."+field+"}}y")
+		}
+	}
+	for _, source := range append(sources, `{{.Header "x-A"}}`, "{{.IssuedAt.Unix}}", "{{.ExpiresAt.Unix}}") {
+		p, err := parseTemplate("k", source)
+		if err != nil || p.plain == nil {
+			t.Fatalf("%s: %v, %v", source, p, err)
+		}
+		for _, c := range samples {
+			for c.tight = range templateRooms() {
+				fast, err := p.run(c)
+				slow := *p
+				slow.plain = nil
+				want, err2 := slow.run(c)
+				if fast != want || err != nil || err2 != nil {
+					t.Errorf("%s: %q, want %q (%v, %v)", source, fast, want, err, err2)
+				}
+			}
+		}
+	}
+	for _, source := range []string{"{{.Headers}}", "{{upper .To}}", "{{json .To}}", "{{.To | json}}", "{{if .Test}}a{{end}}", "{{1}}", "{{default \"a\" \"b\"}}"} {
+		if p, err := parseTemplate("k", source); err != nil || p.plain != nil {
+			t.Errorf("%s is plain: %v", source, err)
+		}
+	}
+}
+
 // TestTemplateFails: a template that cannot be executed for one call, which no
 // check at the start could see, leaves its field empty and is named.
 func TestTemplateFails(t *testing.T) {

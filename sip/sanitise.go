@@ -18,7 +18,8 @@ const (
 // SanitiseText makes untrusted text safe for one line of a header, a log or a
 // screen: invalid UTF-8, control characters (C0, C1, DEL), line and paragraph
 // separators, bidirectional and zero-width characters are dropped, runs of
-// blanks become one, and no more than limit runes stay.
+// blanks become one, and no more than limit runes stay, the last of them with
+// all its marks.
 func SanitiseText(s string, limit int) string {
 	var b strings.Builder
 	runes, blank := 0, false
@@ -30,18 +31,45 @@ func SanitiseText(s string, limit int) string {
 		if r == utf8.RuneError || invisible(r) {
 			continue
 		}
-		if blank && runes+1 < limit {
+		if blank && runes+1 >= limit {
+			return b.String()
+		}
+		if blank {
 			b.WriteByte(' ')
 			runes++
 		}
 		blank = false
 		if runes >= limit {
-			break
+			return unbroken(b.String(), r)
 		}
 		b.WriteRune(r)
 		runes++
 	}
 	return b.String()
+}
+
+// unbroken takes off the end of s what makes one character with next, which
+// is cut off: a letter whose accent would be missing is another letter.
+func unbroken(s string, next rune) string {
+	whole := s
+	for whole != "" && extends(whole, next) {
+		last, size := utf8.DecodeLastRuneInString(whole)
+		whole, next = whole[:len(whole)-size], last
+	}
+	if whole = strings.TrimRight(whole, " "); whole == "" {
+		return s // nothing but marks
+	}
+	return whole
+}
+
+// extends: marks, skin tones, Hangul vowels and finals, and the second letter
+// of a flag belong to the rune before them (UAX #29).
+func extends(before string, r rune) bool {
+	if r >= 0x1f1e6 && r <= 0x1f1ff {
+		rest := strings.TrimRightFunc(before, func(r rune) bool { return r >= 0x1f1e6 && r <= 0x1f1ff })
+		return utf8.RuneCountInString(before[len(rest):])%2 == 1
+	}
+	return unicode.Is(unicode.M, r) || r >= 0x1f3fb && r <= 0x1f3ff || r >= 0x1160 && r <= 0x11ff
 }
 
 // invisible reports whether r has no picture of its own: control and format
