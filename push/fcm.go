@@ -228,9 +228,7 @@ func (j *fcmJob) request(ctx context.Context) (x *fcmExchange, out Outcome, retr
 		out, retry = x.unanswered(ctx, j.out, "push.fcm.root_ca")
 		return nil, out, retry
 	}
-	if x.whole {
-		x.reason, x.about = fcmReason(x.body)
-	}
+	x.reason, x.about = fcmReason(x.body) // half of one is no JSON
 	return x, Outcome{}, false
 }
 

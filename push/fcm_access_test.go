@@ -100,6 +100,23 @@ func TestFCMTokenEndpointFails(t *testing.T) {
 	}
 }
 
+// TestFCMFailedFetchIsNotRepeatedAtOnce: nor for the calls that came while it
+// was under way.
+func TestFCMFailedFetchIsNotRepeatedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFCMPipeWorld(t, nil, slices.Repeat([]pushtest.Answer{{Status: 503, Delay: time.Second / 2}}, 9)...)
+		defer w.close()
+		for i := range 50 {
+			go w.send(testMessage(fmt.Sprint(i)))
+		}
+		time.Sleep(time.Second/2 + fetchAtMost - time.Millisecond)
+		if n := w.service.Counts().ByEnvironment[pushtest.TokenHost]; n != 1 {
+			t.Errorf("the token endpoint was asked %d times", n)
+		}
+		time.Sleep(10 * time.Second)
+	})
+}
+
 // TestFCMTokenEndpointComesBack: calls go on with the token in hand while the
 // endpoint is down, and without one again within a second of its return.
 func TestFCMTokenEndpointComesBack(t *testing.T) {
@@ -230,6 +247,15 @@ func TestFCMReloadKeepsWhatIsShared(t *testing.T) {
 		got := <-w.service.Pushes()
 		if c := w.service.Counts(); out.Verdict != Sent || c.Bearers != 1 || c.Connections != 2 || got.Expiration.Sub(got.At) != 5*time.Second {
 			t.Errorf("%+v, %d access tokens, %d connections, %+v", out, c.Bearers, c.Connections, got)
+		}
+		for _, next := range []Config{DefaultConfig(), w.cfg} { // taken out, and back
+			if err := w.sender.Reload(next); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * drainMost)
+		}
+		if out := w.send(testMessage("u4")); out.Verdict != Sent || w.service.Counts().Bearers != 2 {
+			t.Errorf("taken out and back: %+v", out)
 		}
 	})
 }
