@@ -1,31 +1,49 @@
 package push
 
 import (
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"reveille/push/pushtest"
 )
 
 // BenchmarkSendAtRate offers 2,000 pushes a second for 5 s, evenly, whatever
 // becomes of those before, to the service on a loopback socket in this process:
 // time from Send to the complete request there, and CPU of both together.
 func BenchmarkSendAtRate(b *testing.B) {
+	b.Run("APNs", func(b *testing.B) {
+		w := newSocketWorld(b).quietly()
+		sendAtRate(b, w.service.Pushes(), func(m Message) Outcome { return w.send(m) })
+	})
+	b.Run("FCM", func(b *testing.B) {
+		w := newFCMSocketWorld(b)
+		w.sender.log = slog.New(slog.DiscardHandler)
+		sendAtRate(b, w.service.Pushes(), func(m Message) Outcome { return w.send(m) })
+	})
+}
+
+func sendAtRate(b *testing.B, pushes <-chan pushtest.Push, send func(Message) Outcome) {
 	const rate, seconds = 2000, 5
-	w := newSocketWorld(b).quietly()
-	w.send(testMessage("first"))
-	<-w.service.Pushes()
+	send(testMessage("first"))
+	<-pushes
 	for b.Loop() {
 		sent := make([]time.Time, rate*seconds)
 		took := make([]time.Duration, 0, len(sent))
+		failed := make(chan struct{}, len(sent))
 		var arrivals, sends sync.WaitGroup
 		arrivals.Go(func() {
 			for range sent {
-				p := <-w.service.Pushes()
-				i, _ := strconv.Atoi(p.Payload["handle"].(string))
-				took = append(took, p.At.Sub(sent[i]))
+				select {
+				case p := <-pushes:
+					i, _ := strconv.Atoi(p.Payload["handle"].(string))
+					took = append(took, p.At.Sub(sent[i]))
+				case <-failed:
+				}
 			}
 		})
 		var before, after syscall.Rusage
@@ -37,8 +55,9 @@ func BenchmarkSendAtRate(b *testing.B) {
 			m.Handle = strconv.Itoa(i)
 			sent[i] = time.Now()
 			sends.Go(func() {
-				if out := w.send(m); out.Verdict != Sent {
+				if out := send(m); out.Verdict != Sent {
 					b.Errorf("outcome %+v", out)
+					failed <- struct{}{}
 				}
 			})
 		}
