@@ -323,6 +323,7 @@ func TestReloadOfAWebhook(t *testing.T) {
 		}
 		put(t, w.cfg.SecretFile, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if w.sender.current().providers[0] == before || len(w.sender.options.kept.list) != 1 {
 			t.Errorf("the old secret is still in use:\n%s", w.logs)
 		}

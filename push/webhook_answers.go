@@ -88,7 +88,7 @@ const echoWindow = 12
 // quotable is a receiver's word, fit for logs; "" when it quotes the token.
 func quotable(s string, t Target) string {
 	word := printable(s)
-	if echoes(s, t.PRID) || echoes(word, t.PRID) {
+	if echoes(word, t.PRID) {
 		return ""
 	}
 	return word

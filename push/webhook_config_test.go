@@ -2,7 +2,11 @@ package push
 
 import (
 	"encoding/base64"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -92,5 +96,29 @@ func TestSignature(t *testing.T) {
 	got := signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", []byte(`{"test": 2432232314}`))
 	if want := "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestWebhookKeptConnectionIsClosed: a connection that the receiver closes as
+// the next request comes on it costs no attempt and no pause.
+func TestWebhookKeptConnectionIsClosed(t *testing.T) {
+	var requests atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 2 {
+			panic(http.ErrAbortHandler) // closes the connection, with nothing said
+		}
+		io.Copy(io.Discard, r.Body)
+	}))
+	defer server.Close()
+	cfg := WebhookConfig{Provider: "mypush", URL: server.URL, SecretFile: writeFile(t, "secret", strings.Repeat("s", 32), 0o600)}
+	s := newHookSender(t, cfg, &logBuffer{}, nil)
+	for _, uuid := range []string{"u1", "u2"} {
+		out := s.Send(t.Context(), "d", Target{Provider: "mypush", PRID: hookToken}, testMessage(uuid))
+		if out.Verdict != Sent || out.Attempts != 1 || out.Took >= retryAfterFailure {
+			t.Errorf("%s: %+v", uuid, out)
+		}
+	}
+	if n := requests.Load(); n != 3 {
+		t.Errorf("%d requests", n)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// lines are the connections and requests of a provider that leaves both to
-// net/http: none of them outlives close.
+// lines are the dials and requests of a provider that leaves its connections
+// to net/http: none of them outlives close.
 type lines struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -16,11 +16,10 @@ type lines struct {
 
 	mu     sync.Mutex // guards the following
 	closed bool
-	open   map[net.Conn]bool
 }
 
 func newLines() *lines {
-	l := &lines{open: map[net.Conn]bool{}}
+	l := &lines{}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -47,7 +46,7 @@ func (l *lines) begin(ctx context.Context) (_ context.Context, done func(), err 
 	}, nil
 }
 
-// track makes dial's connections known, from the first to their end.
+// track makes dials part of what is under way.
 func (l *lines) track(dial DialFunc) DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, done, err := l.begin(ctx)
@@ -55,46 +54,16 @@ func (l *lines) track(dial DialFunc) DialFunc {
 			return nil, err
 		}
 		defer done()
-		nc, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		c := &line{Conn: nc, lines: l}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.closed {
-			nc.Close()
-			return nil, errPoolClosed
-		}
-		l.open[c] = true
-		return c, nil
+		return dial(ctx, network, addr)
 	}
 }
 
-// close ends what is under way and waits for it.
+// close ends what is under way and waits for it. What is connected then is
+// idle, or becomes so, and net/http closes it.
 func (l *lines) close() {
 	l.mu.Lock()
 	l.closed = true
-	open := l.open
-	l.open = map[net.Conn]bool{}
 	l.mu.Unlock()
 	l.cancel()
-	for c := range open {
-		c.Close()
-	}
 	l.tasks.Wait()
-}
-
-// line is one connection.
-type line struct {
-	net.Conn
-	lines *lines
-}
-
-// Close forgets it.
-func (c *line) Close() error {
-	c.lines.mu.Lock()
-	delete(c.lines.open, c)
-	c.lines.mu.Unlock()
-	return c.Conn.Close()
 }

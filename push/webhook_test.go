@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -363,6 +364,34 @@ func TestWebhookMovedToken(t *testing.T) {
 		m.Still = func() bool { return false }
 		if out := w.send(m); out.Verdict != Failed || out.Reason != "TargetMoved" || w.service.Counts().Requests != 1 {
 			t.Errorf("outcome %+v", out)
+		}
+	})
+}
+
+// TestWebhookCloseEndsHandshakes: a host that takes connections and says
+// nothing does not keep them beyond Close.
+func TestWebhookCloseEndsHandshakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newHookWorld(t, nil)
+		defer w.close()
+		silent := pushtest.NewPipeListener("push.example.test:443")
+		defer silent.Close()
+		s := newHookSender(t, w.cfg, w.logs, pushtest.DialAny(silent))
+		go s.Send(t.Context(), "d", Target{Provider: "mypush", PRID: hookToken}, testMessage("u1"))
+		nc, err := silent.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan time.Time)
+		go func() {
+			io.Copy(io.Discard, nc)
+			ended <- time.Now()
+		}()
+		synctest.Wait()
+		start := time.Now()
+		s.Close()
+		if at := <-ended; at.Sub(start) > 0 {
+			t.Errorf("the connection ended %v after Close", at.Sub(start))
 		}
 	})
 }
