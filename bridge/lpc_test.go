@@ -106,6 +106,30 @@ func TestAppIsRungWhenItsNetworkExtensionSaysNothing(t *testing.T) {
 	})
 }
 
+// The extension as a device of its own, with another +sip.instance: it rings and
+// never answers, the app takes the call.
+func TestNetworkExtensionAsADeviceOfItsOwn(t *testing.T) {
+	call(t, lan, func(w *world) {
+		app := w.awake(phoneOptions{name: "app", wakes: -1, script: siptest.AnswerAfter(time.Second)})
+		extension := w.awake(phoneOptions{name: "extension", digit: "2", script: siptest.RingOnly, change: func(o *siptest.PhoneOptions) { o.Provider = "" }})
+		app.Deafen(true)
+		w.net.Partition(pushIP, true)
+		time.Sleep(time.Minute)
+		c := w.invite(siptest.Invitation{})
+		rings := w.taken(extension)
+		time.Sleep(6 * time.Second) // the push has failed by now
+		w.reopen(app)
+		taken := w.taken(app)
+		w.await(c, 5*time.Second, "200")
+		equal(t, "Reason", w.await(rings, time.Second, "CANCEL").Get("Reason"), elsewhere)
+		c.Bye()
+		w.await(taken, time.Second, "BYE")
+		w.ended("caller_hung_up", 200)
+		w.notTaken(app)
+		w.net.Partition(pushIP, false)
+	})
+}
+
 // What the app prefers goes first, also where it was heard longer ago.
 func TestPreferredFlowOfADeviceIsRungFirst(t *testing.T) {
 	call(t, lan, func(w *world) {

@@ -22,3 +22,14 @@ func TestPushRecordIsOneLine(t *testing.T) {
 		t.Errorf("timeline: %s, want %s", got, want)
 	}
 }
+
+// A push service's word goes into a header of the trunk's: it stays one value.
+func FuzzHeaderToken(f *testing.F) {
+	f.Add("Unregistered")
+	f.Add("a;b=\"c\", d\r\nX-Evil: 1")
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := headerToken(s); len(got) > 48 || strings.ContainsAny(got, " \t\r\n,;=\"<>()@:\\/[]?{}") || strings.Trim(got, "\x00\x7f") != got {
+			t.Errorf("%q became %q", s, got)
+		}
+	})
+}

@@ -65,9 +65,13 @@ func TestDeviceShowsItsLastPush(t *testing.T) {
 	a := serve(t, withToken)
 	d := a.loc.Devices("1001")[0]
 	a.loc.Pushed(d, location.LastPush{At: time.Now(), Outcome: "gone", Reason: "Unregistered"})
+	a.loc.Woke("1001", d.ID, 930*time.Millisecond)
 	shown, text := a.deviceOf("1001", d.ID)
 	if p := shown.LastPush; p == nil || p.Outcome != "gone" || p.Reason != "Unregistered" {
 		t.Errorf("the last push is %+v", p)
+	}
+	if len(shown.WakeMS) != 1 || shown.WakeMS[0] != 930 {
+		t.Errorf("its wakes are %v", shown.WakeMS)
 	}
 	var v any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {

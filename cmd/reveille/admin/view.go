@@ -91,6 +91,7 @@ type Device struct {
 	Seen      time.Time `json:"seen"` // last REGISTER or PUT
 	Push      *Target   `json:"push,omitempty"`
 	LastPush  *LastPush `json:"last_push,omitempty"`
+	WakeMS    []float64 `json:"wake_ms,omitempty"` // its last wakes, the newest first
 	Bindings  []Binding `json:"bindings"`
 }
 
@@ -135,6 +136,9 @@ func (s *server) deviceView(d location.Device, bindings []location.Binding) Devi
 	}
 	if p, ok := s.Devices.LastPush(d.AOR, d.ID); ok {
 		v.LastPush = &LastPush{p.At, p.Outcome, p.Reason}
+	}
+	for _, took := range d.Wakes.List() {
+		v.WakeMS = append(v.WakeMS, float64(took.Milliseconds()))
 	}
 	for _, b := range bindings {
 		if b.DeviceID == d.ID {
