@@ -31,7 +31,7 @@ type clinic struct {
 	tls    string // YAML beside it
 	trunk  string // YAML of the one trunk
 	push   string // YAML beside push.apns
-	more   string // YAML besides
+	media  string // media.ports; "": some
 	port   string // of sip.listen
 	web    string // of http.listen
 }
@@ -79,14 +79,18 @@ func (c *clinic) file(apns map[string]string) string {
 	if listen == "" {
 		listen = `"udp://127.0.0.1:` + c.port + `"`
 	}
+	media := c.media
+	if media == "" {
+		media = "18000-18999" // of no other test
+	}
 	text := fmt.Sprintf(`state_dir: %s
 sip: {listen: [%s]%s}
 http: {listen: "127.0.0.1:%s"}
 trunks: [%s]
 extensions: [{name: "1001", password: hunter2, numbers: ["1001"]}]
 push: {apns: [%s]%s}
-%s
-`, filepath.Join(c.dir, "state"), listen, c.tls, c.web, c.trunk, yamlEntry(apns), c.push, c.more)
+media: {ports: %s}
+`, filepath.Join(c.dir, "state"), listen, c.tls, c.web, c.trunk, yamlEntry(apns), c.push, media)
 	name := filepath.Join(c.dir, "reveille.yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)

@@ -145,17 +145,17 @@ func TestDoctorNamesWhoHasThePort(t *testing.T) {
 // others have.
 func TestDoctorCountsMediaPorts(t *testing.T) {
 	c := newClinic(t)
-	c.more = "media: {ports: 41000-41007}"
+	c.media = "19000-19007"
 	c.trunk = strings.Replace(c.trunk, "{", "{max_calls: 3, ", 1)
-	if out := c.lines(c.file(c.apnsEntry()), false); !strings.Contains(out, "warn  media.ports 41000-41007: room for 2 calls at a time, and the trunks may bring 3") {
+	if out := c.lines(c.file(c.apnsEntry()), false); !strings.Contains(out, "warn  media.ports 19000-19007: room for 2 calls at a time, and the trunks may bring 3") {
 		t.Errorf("%s", out)
 	}
-	taken, err := net.ListenPacket("udp", ":41003")
+	taken, err := net.ListenPacket("udp", ":19003")
 	if err != nil {
 		t.Skip(err)
 	}
 	defer taken.Close()
-	if out := c.lines(c.file(c.apnsEntry()), false); !strings.Contains(out, "1 of 8 ports that were tried are in use, 41003 by reveille.test (process N)") {
+	if out := c.lines(c.file(c.apnsEntry()), false); !strings.Contains(out, "1 of 8 ports that were tried are in use, 19003 by reveille.test (process N)") {
 		t.Errorf("%s", out)
 	}
 }
