@@ -213,7 +213,9 @@ func TestReloadAddsAndRemoves(t *testing.T) {
 		if err := w.sender.Reload(both); err != nil {
 			t.Fatal(err)
 		}
-		if out := w.send(testMessage("u2"), second); out.Verdict != Sent || w.service.Counts().Connections != 2 {
+		out := w.send(testMessage("u2"), second)
+		synctest.Wait() // both warm connections are there
+		if out.Verdict != Sent || w.service.Counts().Connections != 2 {
 			t.Errorf("added: %+v", out)
 		}
 		if err := w.sender.Reload(DefaultConfig()); err != nil {
