@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"reveille/push/pushtest"
 )
 
 // opened takes a payload apart as an app does: what stands outside, and what
@@ -136,29 +138,79 @@ func TestSealedPayloadAlwaysFits(t *testing.T) {
 	}
 }
 
-// TestSealedPush is a sealed push to the service and back to the app.
+// accepted is the body of the push that was just sent.
+func accepted(t *testing.T, pushes <-chan pushtest.Push, out Outcome) (Outcome, []byte) {
+	t.Helper()
+	if out.Verdict != Sent {
+		t.Fatalf("outcome %+v", out)
+	}
+	return out, (<-pushes).Body
+}
+
+// TestSealedPush is a sealed push to each service and back to the app.
 func TestSealedPush(t *testing.T) {
+	key := readSealVectors(t).PublicKey
+	seals := PayloadConfig{Payload: presetReveille, Encrypt: true}
 	m := callMessage()
-	vectors := readSealVectors(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newPipeWorld(t, func(c *APNsConfig) { c.Encrypt = true })
-		defer w.close()
-		if out := w.send(m, func(t *Target) { t.Key = vectors.PublicKey }); out.Verdict != Sent || out.Shortened != nil {
-			t.Fatalf("outcome %+v", out)
-		}
-		payload := (<-w.service.Pushes()).Payload
-		sealed, _ := payload["sealed"].(string)
-		inside, err := unseal(devicePrivate(t, vectors.PrivateKey), m.UUID, sealed)
-		if err != nil || !bytes.Contains(inside, []byte(`"caller_name":"Ada"`)) || payload["caller_name"] != nil {
-			t.Errorf("%v: %s (%v)", payload, inside, err)
-		}
-		if out := w.send(testMessage("another")); out.Verdict != Sent || !slices.Equal(out.Shortened, []string{shortNoKey}) {
-			t.Errorf("without a key: %+v", out)
-		}
-		if text := w.logs.String(); strings.Contains(text, vectors.PublicKey) || !strings.Contains(text, shortNoKey) {
-			t.Errorf("the log: %s", text)
-		}
-	})
+	for name, send := range map[string]func(*testing.T, Message, string) (Outcome, []byte){
+		"voip": func(t *testing.T, m Message, key string) (Outcome, []byte) {
+			w := newPipeWorld(t, func(c *APNsConfig) { c.PayloadConfig = seals })
+			defer w.close()
+			return accepted(t, w.service.Pushes(), w.send(m, func(t *Target) { t.Key = key }))
+		},
+		"alert": func(t *testing.T, m Message, key string) (Outcome, []byte) {
+			w := newPipeWorld(t, func(c *APNsConfig) { c.PayloadConfig = seals })
+			defer w.close()
+			token := strings.Repeat("a1", 32)
+			w.service.AddAlertToken(pushtest.Production, token, testBundle)
+			return accepted(t, w.service.Pushes(), w.send(m, func(t *Target) { t.Key, t.PRID = key, token+":remote" }))
+		},
+		"fcm": func(t *testing.T, m Message, key string) (Outcome, []byte) {
+			w := newFCMPipeWorld(t, func(_ *pushtest.FCMOptions, c *FCMConfig) { c.PayloadConfig = seals })
+			defer w.close()
+			out, body := accepted(t, w.service.Pushes(), w.send(m, func(t *Target) { t.Key = key }))
+			var message struct {
+				Message struct {
+					Android struct{ Data json.RawMessage }
+				}
+			}
+			if err := json.Unmarshal(body, &message); err != nil {
+				t.Fatal(err)
+			}
+			return out, message.Message.Android.Data
+		},
+		"webhook": func(t *testing.T, m Message, key string) (Outcome, []byte) {
+			w := newHookWorld(t, func(c *WebhookConfig) { c.PayloadConfig = seals })
+			defer w.close()
+			out, body := accepted(t, w.service.Pushes(),
+				w.sender.Send(t.Context(), "d", Target{Provider: "mypush", PRID: hookToken, Key: key}, m))
+			var event struct {
+				Data struct{ Payload json.RawMessage }
+			}
+			if err := json.Unmarshal(body, &event); err != nil {
+				t.Fatal(err)
+			}
+			return out, event.Data.Payload
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			out, body := send(t, m, key)
+			if out.Verdict != Sent || out.Shortened != nil {
+				t.Fatalf("%s: outcome %+v", name, out)
+			}
+			outside, inside := opened(t, body)
+			if !bytes.Contains(inside, []byte(`"caller_name":"Ada"`)) {
+				t.Errorf("%s: sealed is %s", name, inside)
+			}
+			clear, _ := json.Marshal(outside)
+			secretsStayInside(t, clear)
+			out, body = send(t, m, "")
+			if out.Verdict != Sent || !slices.Equal(out.Shortened, []string{shortNoKey}) {
+				t.Errorf("%s, without a key: %+v", name, out)
+			}
+			secretsStayInside(t, body)
+		})
+	}
 }
 
 // BenchmarkSealedPayload is a whole payload with its caller data sealed.
