@@ -135,9 +135,15 @@ type outageTest struct {
 	send   func(m Message) Outcome
 	// warm is how many connections are there while all is well.
 	warm int32
+	// dials are the connections that may be tried in those five minutes.
+	dials int32
 }
 
+// sharedDials: requests share dials, and the failure of one for dialPause.
+const sharedDials = int32(5*time.Minute/dialPause) + 50
+
 func (o outageTest) run(t *testing.T, what trouble) {
+	t.Helper()
 	const each = 20 * time.Millisecond
 	o.mustSend(t, "before")
 	time.Sleep(time.Minute)
@@ -167,7 +173,7 @@ func (o outageTest) run(t *testing.T, what trouble) {
 	if d := time.Duration(firstSent.Load()); d < 0 || d > 2*time.Second {
 		t.Errorf("the first push goes out %v after the end of the outage", d)
 	}
-	if n := o.net.dials.Load() - dials; n > 5*60*10+50 {
+	if n := o.net.dials.Load() - dials; n > o.dials {
 		t.Errorf("%d connections were tried in five minutes", n)
 	}
 	quiet := 0
@@ -207,7 +213,39 @@ func TestOutage(t *testing.T) {
 				network := newTroubledNet(pushtest.DialAny(production, sandbox))
 				w := newWorld(t, pushtest.Options{Production: production, Sandbox: sandbox}, Options{Dial: network.Dial}, nil)
 				defer w.close()
-				outageTest{network, w.sender, w.logs, func(m Message) Outcome { return w.send(m) }, warmConns}.run(t, what)
+				outageTest{network, w.sender, w.logs, func(m Message) Outcome { return w.send(m) }, warmConns, sharedDials}.run(t, what)
+			})
+		})
+	}
+}
+
+// TestOutageOfFCM: its two hosts through the same.
+func TestOutageOfFCM(t *testing.T) {
+	for name, what := range map[string]trouble{"refuses": netRefuses, "silent": netSilent, "deaf": netDeaf, "resets": netResets} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				send, token := pushtest.NewPipeListener("fcm.googleapis.test:443"), pushtest.NewPipeListener("oauth2.googleapis.test:443")
+				network := newTroubledNet(pushtest.DialAny(send, token))
+				w := newFCMWorld(t, pushtest.FCMOptions{Send: send, Token: token}, network.Dial, nil)
+				defer w.close()
+				outageTest{network, w.sender, w.logs, func(m Message) Outcome { return w.send(m) }, warmConns, sharedDials}.run(t, what)
+			})
+		})
+	}
+}
+
+// TestOutageOfAWebhook: a plain HTTP client is under it, so that each attempt
+// of a push, of which there are three, tries a connection.
+func TestOutageOfAWebhook(t *testing.T) {
+	for name, what := range map[string]trouble{"refuses": netRefuses, "silent": netSilent} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newHookWorld(t, nil)
+				defer w.close()
+				network := newTroubledNet(w.sender.options.Dial)
+				w.sender.Close()
+				w.sender = newHookSender(t, w.cfg, w.logs, network.Dial)
+				outageTest{network, w.sender, w.logs, w.send, 1, 3*50*5*60 + 1000}.run(t, what)
 			})
 		})
 	}

@@ -34,6 +34,11 @@ func unusable(file string, cfg *config.Config) config.Faults {
 			report(fmt.Sprintf("trunks[%d].client_certificate", i), trunk.ClientCertificate, certificate(trunk.ClientCertificate, trunk.ClientKey))
 		}
 	}
+	for _, e := range cfg.Push.Expiries() {
+		if e.NotAfter.Before(time.Now()) {
+			report("push."+e.Path, e.File, fmt.Errorf("the certificate in %s has ended on %s: %s", e.File, e.NotAfter.UTC().Format(time.DateOnly), e.Mend))
+		}
+	}
 	if cdr := cfg.Telemetry.CDR; cdr != "" {
 		report("telemetry.cdr", cdr, directory(filepath.Dir(cdr)))
 	}
