@@ -60,6 +60,13 @@ func (g *gate) shut() bool {
 	return g.closed
 }
 
+// begun says that some of the body was asked for: the request has a stream.
+func (g *gate) begun() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sent > 0
+}
+
 // needs is how many of the connection's bytes the peer must have had to
 // process the request; notWritten while the request has not left.
 func (g *gate) needs() uint64 {

@@ -65,6 +65,28 @@ func TestOtherConnectionWhenNoStream(t *testing.T) {
 	})
 }
 
+// TestConnectionsWithoutAWindowAreReplaced: a peer that takes requests' heads
+// and no bodies costs a push the time to notice, and the next nothing.
+func TestConnectionsWithoutAWindowAreReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPipeWorld(t, nil)
+		defer w.close()
+		w.service.Starve(true)
+		w.service.Drop()
+		synctest.Wait()
+		w.service.Starve(false)
+		if out := w.send(testMessage("u1")); out.Verdict != Sent || out.Took > 2*streamWait+retryAfterFailure {
+			t.Errorf("outcome %+v", out)
+		}
+		if out := w.send(testMessage("u2")); out.Verdict != Sent || out.Took != 0 {
+			t.Errorf("the next: %+v", out)
+		}
+		if c := w.service.Counts(); c.Accepted != 2 {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
 func newWorldWithStreams(t *testing.T, streams uint32) *world {
 	production, sandbox := pushtest.NewPipeListener("api.push.test:443"), pushtest.NewPipeListener("api.sandbox.push.test:443")
 	return newWorld(t, pushtest.Options{Production: production, Sandbox: sandbox, MaxStreams: streams},

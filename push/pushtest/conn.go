@@ -80,10 +80,14 @@ func (c *serverConn) serve() {
 	c.service.tasks.Go(c.writeLoop)
 	defer io.Copy(io.Discard, c.nc) // until writeLoop has closed it: a client in the middle of a write must not hang
 	defer c.end()
+	window := uint32(maxBody)
+	if c.service.mean.Load() {
+		window = 0
+	}
 	c.write(func() error {
 		return c.fr.WriteSettings(
 			http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limit)},
-			http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxBody},
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: window},
 		)
 	})
 	c.write(func() error { return c.fr.WriteWindowUpdate(0, recvWindow) })

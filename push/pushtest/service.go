@@ -91,6 +91,7 @@ type Service struct {
 	hosts map[string]*host
 	tasks sync.WaitGroup
 	deaf  atomic.Bool
+	mean  atomic.Bool  // new connections get no window
 	ahead atomic.Int64 // nanoseconds: see SetClock
 	queue *queue
 	stop  chan struct{} // closed by Close: delayed answers come at once
@@ -188,6 +189,10 @@ func (s *Service) Counts() Counts {
 // pings on all connections stay unanswered, as behind a firewall that has
 // dropped them without a word.
 func (s *Service) Deafen(deaf bool) { s.deaf.Store(deaf) }
+
+// Starve makes the service give new connections no window for requests'
+// bodies, or give it again to those that come after: a peer that hangs.
+func (s *Service) Starve(starve bool) { s.mean.Store(starve) }
 
 // GoAway sends GOAWAY on all connections, which may finish what they have, and
 // closes them when they are idle.
