@@ -93,7 +93,7 @@ func (p *connPool) failed(c *conn, gate *gate, err error) *answer {
 		p.retire(c)
 		return &answer{err: errors.Join(errTurnedAway, err), safe: true}
 	case stayed && errors.Is(err, context.Canceled): // by our patience, or by the caller, who is gone then
-		if gate.begun() { // there was a stream, and no window for some hundred bytes
+		if gate.starved(streamWait / 2) { // of window for some hundred bytes: the peer hangs
 			p.suspect(c)
 		}
 		return &answer{err: errors.Join(errTurnedAway, errNoStream, err), safe: true}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"time"
 )
 
 // notWritten is what a gate needs before the request's last byte has left.
@@ -19,6 +20,7 @@ type gate struct {
 
 	mu     sync.Mutex // guards the following
 	sent   int
+	begun  time.Time // sent > 0: when the first of it was asked for
 	closed bool
 	left   bool   // the last byte was handed out
 	needed uint64 // left: bytes of the connection up to and with some of the request's last
@@ -35,6 +37,9 @@ func (g *gate) Read(b []byte) (int, error) {
 	case g.left || last < 0:
 		return 0, io.EOF
 	case g.sent < last:
+		if g.sent == 0 {
+			g.begun = time.Now()
+		}
 		n := copy(b, g.payload[g.sent:last])
 		g.sent += n
 		return n, nil
@@ -60,11 +65,12 @@ func (g *gate) shut() bool {
 	return g.closed
 }
 
-// begun says that some of the body was asked for: the request has a stream.
-func (g *gate) begun() bool {
+// starved says that the request has had a stream for d or longer, and some of
+// its body had no window to leave.
+func (g *gate) starved(d time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.sent > 0
+	return !g.left && g.sent > 0 && time.Since(g.begun) >= d
 }
 
 // needs is how many of the connection's bytes the peer must have had to
