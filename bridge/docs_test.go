@@ -1,7 +1,6 @@
 package bridge_test
 
 import (
-	"context"
 	"os"
 	"strings"
 	"testing"
@@ -45,32 +44,5 @@ func TestDocsInvite(t *testing.T) {
 		equal(t, "caller", taken.Invite.Get("From")[:len(`"Ada Lovelace" <sip:`)], doc.Get("From")[:len(`"Ada Lovelace" <sip:`)])
 		c.Bye()
 		w.await(taken, time.Second, "BYE")
-	})
-}
-
-// TestNetworkExtensionWakesItsApp is what docs/ios.md tells of networks without
-// internet: the extension, a device without a push token whose connection is
-// open, gets the INVITE and wakes the app, which registers and gets its own.
-func TestNetworkExtensionWakesItsApp(t *testing.T) {
-	call(t, twoPhones, func(w *world) {
-		app := w.sleeping(phoneOptions{name: "first", wakes: -1, script: siptest.AnswerAfter(2 * time.Second)})
-		extension := w.awake(phoneOptions{name: "second", digit: "2",
-			change: func(o *siptest.PhoneOptions) { o.Provider, o.Param = "", "" },
-			script: func(c *siptest.Call) {
-				c.Ring()
-				if err := app.Register(context.Background()); err != nil {
-					t.Error(err)
-				}
-			}})
-		time.Sleep(time.Minute)
-		c := w.invite(siptest.Invitation{})
-		w.await(c, 10*time.Second, "200")
-		woke, taken := w.taken(extension), w.taken(app)
-		equal(t, "UUIDs", taken.UUID(), woke.UUID())
-		equal(t, "Reason", w.await(woke, time.Second, "CANCEL").Get("Reason"), elsewhere)
-		w.talk(c, taken)
-		c.Bye()
-		w.await(taken, time.Second, "BYE")
-		w.ended("caller_hung_up", 200)
 	})
 }
