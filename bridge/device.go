@@ -26,7 +26,7 @@ type device struct {
 	asleep   bool          // a push was accepted, or may have been, and the device has not registered since
 	patience time.Duration // from the accepted push to its REGISTER, see Config.patience
 	until    time.Time     // of a device that is asleep: the end of that; of one that woke: until when it may ring
-	outcome  *push.Outcome // of the last push; nil while it is open
+	outcome  outcome       // of the last push
 	wake     time.Duration // from the push to its REGISTER; 0: not by the push, or not yet
 	woke     bool
 
@@ -43,6 +43,20 @@ type device struct {
 	finished bool              // it refused, or is out of the call for another reason
 	answer   []byte            // SDP of its 200
 	offering int               // which kind of media: offerOptional and so on
+}
+
+// outcome is what a call remembers of a push while it is parked: a whole
+// push.Outcome is five times as large. The zero value is that of an open one.
+type outcome struct {
+	known            bool
+	uncertain, alert bool
+	verdict          push.Verdict
+	status           int
+	reason           string
+}
+
+func outcomeOf(o *push.Outcome) outcome {
+	return outcome{known: true, uncertain: o.Uncertain, alert: o.Alert, verdict: o.Verdict, status: o.Status, reason: o.Reason}
 }
 
 // event is what pushes and device legs tell the call.

@@ -74,10 +74,7 @@ var (
 // configuration is mended; 41, temporary failure, for which another try "almost
 // immediately" may do. A push that no answer came to has failed.
 func (d *device) pushEnding() *Ending {
-	if d.outcome == nil {
-		return EndPushFailed
-	}
-	switch d.outcome.Verdict {
+	switch d.outcome.verdict {
 	case push.Sent:
 		return EndNoWake
 	case push.Gone:

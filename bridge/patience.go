@@ -74,7 +74,7 @@ func (c *Call) awake(d *device, b location.Binding) {
 
 // touched: what wakes the device is its user, who touches a notification. How
 // long that takes says nothing of the next time.
-func (d *device) touched() bool { return d.outcome != nil && d.outcome.Alert }
+func (d *device) touched() bool { return d.outcome.alert }
 
 // lateWake is awake for a device that comes when its call is over.
 func (b *Bridge) lateWake(binding location.Binding, t location.Tombstone) (took time.Duration) {

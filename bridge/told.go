@@ -45,9 +45,9 @@ func (d *device) pushState() (pushState, bool) {
 		return pushFailed, d.spent
 	case d.woke:
 		return pushAwake, true
-	case d.pushing || d.outcome == nil || d.outcome.Uncertain:
+	case d.pushing || !d.outcome.known || d.outcome.uncertain:
 		return pushSent, true
-	case d.outcome.Verdict == push.Sent:
+	case d.outcome.verdict == push.Sent:
 		return pushAccepted, true
 	}
 	return pushFailed, true
@@ -70,12 +70,11 @@ func (d *device) pushValue(state pushState) string {
 		if d.wake > 0 {
 			param("wake-ms", fmt.Sprint(d.wake.Milliseconds()))
 		}
-	case d.outcome != nil:
-		o := d.outcome
-		if o.Status != 0 {
-			param("status", fmt.Sprint(o.Status))
+	case d.outcome.known:
+		if d.outcome.status != 0 {
+			param("status", fmt.Sprint(d.outcome.status))
 		}
-		param("reason", o.Reason)
+		param("reason", d.outcome.reason)
 	}
 	return b.String()
 }

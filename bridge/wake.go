@@ -44,7 +44,7 @@ func (c *Call) push(ctx context.Context, d *device) {
 	if d.Target.IsZero() || !c.mayPush(d) {
 		return
 	}
-	d.pushed, d.pushing, d.pushedAt, d.outcome, d.wake = true, true, time.Now(), nil, 0
+	d.pushed, d.pushing, d.pushedAt, d.outcome, d.wake = true, true, time.Now(), outcome{}, 0
 	d.patience = c.bridge.cfg.patience(d.Wakes)
 	c.rec.step("push", d.ID, d.Target.Provider)
 	m, target := c.message(d), d.Device
@@ -90,7 +90,7 @@ func (c *Call) message(d *device) push.Message {
 // pushAnswered takes a provider's word. A push that may have been accepted is
 // hoped for as one that was, and never sent again.
 func (c *Call) pushAnswered(ctx context.Context, d *device, o *push.Outcome) {
-	d.pushing, d.stopPush, d.outcome = false, nil, o
+	d.pushing, d.stopPush, d.outcome = false, nil, outcomeOf(o)
 	r := pushRecord(d.Device, *o)
 	r.WakeMS = millis(d.wake)
 	c.rec.push(r)
