@@ -19,6 +19,7 @@ need baresip baresip-core
 need kamailio kamailio
 need stdbuf coreutils
 need ip iproute2 # its test is skipped where no network namespace can be made
+need python3 python3 # runs the receiver of webhooks that docs/webhook.md shows
 test -n "$missing" || exit 0
 
 install="apt-get install -y --no-install-recommends$missing"
