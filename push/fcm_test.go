@@ -111,6 +111,7 @@ func TestFCMProjects(t *testing.T) {
 				t.Errorf("%q: %+v to %s, want %s", tt.param, out, got.Topic, tt.want)
 			}
 		}
+		synctest.Wait() // the second connection is made beside the pushes
 		if c := w.service.Counts(); c.Connections != 6 {
 			t.Errorf("%d connections, want two for each account of each sender", c.Connections)
 		}

@@ -67,6 +67,7 @@ func TestAgedConnectionsStayWhileNoOtherCanBeMade(t *testing.T) {
 		}}, nil)
 		defer w.close()
 		w.send(testMessage("u1"))
+		synctest.Wait() // both connections are there
 		down.Store(true)
 		time.Sleep(5 * time.Hour)
 		if out := w.send(testMessage("u2")); out.Verdict != Sent || out.Took != 0 || w.service.Counts().Open != 2 {

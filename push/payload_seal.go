@@ -57,7 +57,7 @@ func (l *layout) buildSealed(c *call, t Target) (body []byte, shortened []string
 	if err != nil {
 		return nil, shortened, err
 	}
-	if c.sealed, err = seal(t.Key, c.UUID, fields); err != nil {
+	if c.sealed, err = hpkeSeal(t.Key, c.UUID, fields); err != nil {
 		shortened = append(shortened, shortBadKey)
 	}
 	return l.render(c, l.outer), shortened, nil

@@ -23,7 +23,7 @@ func opened(t *testing.T, body []byte) (outside map[string]any, inside []byte) {
 	if sealed == "" {
 		return outside, nil
 	}
-	inside, err := unseal(devicePrivate(t, readSealVectors(t).PrivateKey), outside["uuid"].(string), sealed)
+	inside, err := hpkeOpen(devicePrivate(t, readSealVectors(t).PrivateKey), outside["uuid"].(string), sealed)
 	if err != nil {
 		t.Fatal(err)
 	}

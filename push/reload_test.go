@@ -191,6 +191,7 @@ func TestReloadFailsAsAWhole(t *testing.T) {
 		if out := w.send(testMessage("u1")); out.Verdict != Sent {
 			t.Errorf("outcome %+v", out)
 		}
+		synctest.Wait() // the second connection is made beside the push
 		if c := w.service.Counts(); c.Connections != 2 || len(w.sender.options.accounts.inUse) != 1 {
 			t.Errorf("%+v", c)
 		}
@@ -204,6 +205,7 @@ func TestReloadAddsAndRemoves(t *testing.T) {
 		defer w.close()
 		w.service.AddToken(Production, "dd"+testToken, "com.example.other")
 		second := func(t *Target) { t.PRID, t.Param = "dd"+testToken, "com.example.other.voip" }
+		synctest.Wait() // both connections are there
 		if out := w.send(testMessage("u1"), second); out.Reason != "UnknownTopic" {
 			t.Errorf("before: %+v", out)
 		}

@@ -59,7 +59,7 @@ func devicePrivate(t testing.TB, encoded string) hpke.PrivateKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kem, _, _ := sealSuite()
+	kem, _, _ := hpkeSuite()
 	k, err := kem.NewPrivateKey(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -67,14 +67,14 @@ func devicePrivate(t testing.TB, encoded string) hpke.PrivateKey {
 	return k
 }
 
-// unseal does what the documents tell an app to do, in the same steps.
-func unseal(k hpke.PrivateKey, uuid, sealed string) ([]byte, error) {
+// hpkeOpen does what the documents tell an app to do, in the same steps.
+func hpkeOpen(k hpke.PrivateKey, uuid, sealed string) ([]byte, error) {
 	blob, err := base64.RawURLEncoding.DecodeString(sealed)
 	if err != nil || len(blob) < 32 {
 		return nil, errors.New("no sealed data")
 	}
 	enc, ciphertext := blob[:32], blob[32:]
-	_, kdf, aead := sealSuite()
+	_, kdf, aead := hpkeSuite()
 	r, err := hpke.NewRecipient(enc, k, kdf, aead, []byte("reveille push v1 "+uuid))
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func unseal(k hpke.PrivateKey, uuid, sealed string) ([]byte, error) {
 
 func TestSealVectors(t *testing.T) {
 	v := readSealVectors(t)
-	kem, kdf, aead := sealSuite()
+	kem, kdf, aead := hpkeSuite()
 	if v.Suite.KEM != kem.ID() || v.Suite.KDF != kdf.ID() || v.Suite.AEAD != aead.ID() {
 		t.Errorf("the vectors' suite %v is not the one used", v.Suite)
 	}
@@ -93,7 +93,7 @@ func TestSealVectors(t *testing.T) {
 		t.Errorf("public key %s, want %s", v.PublicKey, got)
 	}
 	for _, c := range v.Vectors {
-		got, err := unseal(k, c.UUID, c.Sealed)
+		got, err := hpkeOpen(k, c.UUID, c.Sealed)
 		if err != nil || string(got) != c.Plaintext {
 			t.Errorf("%s: %q, %v", c.Name, got, err)
 		}
@@ -105,11 +105,11 @@ func TestSealVectors(t *testing.T) {
 			t.Errorf("%s: the plaintext has %d bytes or is no JSON", c.Name, len(c.Plaintext))
 		}
 		// What is sealed now is read by the same steps, and differs each time.
-		again, err := seal(v.PublicKey, c.UUID, bytes.TrimRight([]byte(c.Plaintext), " "))
+		again, err := hpkeSeal(v.PublicKey, c.UUID, bytes.TrimRight([]byte(c.Plaintext), " "))
 		if err != nil || again == c.Sealed {
 			t.Fatal(err, "sealed twice to the same")
 		}
-		if got, err := unseal(k, c.UUID, again); err != nil || string(got) != c.Plaintext {
+		if got, err := hpkeOpen(k, c.UUID, again); err != nil || string(got) != c.Plaintext {
 			t.Errorf("%s, sealed now: %q, %v", c.Name, got, err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestSealSuiteRFC9180(t *testing.T) {
 		}
 		return b
 	}
-	kem, kdf, aead := sealSuite()
+	kem, kdf, aead := hpkeSuite()
 	k, err := kem.NewPrivateKey(unhex("8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb"))
 	if err != nil {
 		t.Fatal(err)
@@ -144,11 +144,11 @@ func TestSealSuiteRFC9180(t *testing.T) {
 func TestSealIsBoundToTheCall(t *testing.T) {
 	v := readSealVectors(t)
 	k := devicePrivate(t, v.PrivateKey)
-	sealed, err := seal(v.PublicKey, "a", []byte(`{}`))
+	sealed, err := hpkeSeal(v.PublicKey, "a", []byte(`{}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := unseal(k, "b", sealed); err == nil {
+	if got, err := hpkeOpen(k, "b", sealed); err == nil {
 		t.Errorf("opened under another call's UUID: %q", got)
 	}
 	blob, err := base64.RawURLEncoding.DecodeString(sealed)
@@ -158,16 +158,16 @@ func TestSealIsBoundToTheCall(t *testing.T) {
 	for i := range blob {
 		other := bytes.Clone(blob)
 		other[i] ^= 1
-		if got, err := unseal(k, "a", base64.RawURLEncoding.EncodeToString(other)); err == nil {
+		if got, err := hpkeOpen(k, "a", base64.RawURLEncoding.EncodeToString(other)); err == nil {
 			t.Errorf("byte %d changed, and it opens: %q", i, got)
 		}
 	}
-	kem, _, _ := sealSuite()
+	kem, _, _ := hpkeSuite()
 	stranger, err := kem.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := unseal(stranger, "a", sealed); err == nil {
+	if got, err := hpkeOpen(stranger, "a", sealed); err == nil {
 		t.Errorf("opened with another device's key: %q", got)
 	}
 }
@@ -177,7 +177,7 @@ func TestSealIsBoundToTheCall(t *testing.T) {
 func TestSealLengths(t *testing.T) {
 	key := readSealVectors(t).PublicKey
 	for n := range 3*sealBucket + 2 {
-		sealed, err := seal(key, "u", bytes.Repeat([]byte{'1'}, n))
+		sealed, err := hpkeSeal(key, "u", bytes.Repeat([]byte{'1'}, n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestSealNeedsAKey(t *testing.T) {
 		"line end": good[:20] + "\n" + good[21:], "stray bits": good[:42] + "_", "hex": strings.Repeat("0", 64),
 		"small order": base64.RawURLEncoding.EncodeToString(make([]byte, 32)),
 	} {
-		sealed, err := seal(key, "u", []byte("{}"))
+		sealed, err := hpkeSeal(key, "u", []byte("{}"))
 		if err == nil || sealed != "" || (key != "" && strings.Contains(err.Error(), key)) {
 			t.Errorf("%s: %q, %v", name, sealed, err)
 		}
@@ -221,14 +221,14 @@ func FuzzSeal(f *testing.F) {
 	f.Add(v.PublicKey+"\n", "u", []byte("{}"))
 	k := devicePrivate(f, v.PrivateKey)
 	f.Fuzz(func(t *testing.T, key, uuid string, object []byte) {
-		if sealed, err := seal(key, uuid, object); err == nil && len(sealed) != sealedLen(len(object)) {
+		if sealed, err := hpkeSeal(key, uuid, object); err == nil && len(sealed) != sealedLen(len(object)) {
 			t.Fatalf("%d characters, want %d", len(sealed), sealedLen(len(object)))
 		}
-		sealed, err := seal(v.PublicKey, uuid, object)
+		sealed, err := hpkeSeal(v.PublicKey, uuid, object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := unseal(k, uuid, sealed)
+		got, err := hpkeOpen(k, uuid, sealed)
 		if err != nil || !bytes.HasPrefix(got, object) || len(got)%sealBucket != 0 || strings.Trim(string(got[len(object):]), " ") != "" {
 			t.Fatalf("%q is opened as %q, %v", object, got, err)
 		}
@@ -244,7 +244,7 @@ func BenchmarkSeal(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := seal(key, "7d444840-9dc0-11d1-b245-5ffdce74fad2", body); err != nil {
+		if _, err := hpkeSeal(key, "7d444840-9dc0-11d1-b245-5ffdce74fad2", body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -91,12 +91,12 @@ func TestSealedCredentialFaults(t *testing.T) {
 		"cut off":           {text[:len(text)-12], master, "is damaged"},
 		"only the header":   {header + "\n", master, "is damaged"},
 		"half a header":     {header[:20], master, "is damaged"},
-		"no key id":         {sealedPrefix + "v1\n" + body, master, "is damaged"},
+		"no key id":         {keyFilePrefix + "v1\n" + body, master, "is damaged"},
 		"changed":           {header + "\n" + string(flipped), master, "is damaged"},
 		"no base64":         {header + "\n!!!!", master, "is damaged"},
 		"something after":   {text + "AAAA", master, "is damaged"},
 		"of another header": {strings.ToUpper(header[:20]) + header[20:] + "\n" + body, master, ""},
-		"newer form":        {sealedPrefix + "v2 00000000\nAAAA", master, "does not know (reveille-sealed-v2)"},
+		"newer form":        {keyFilePrefix + "v2 00000000\nAAAA", master, "does not know (reveille-sealed-v2)"},
 		"huge":              {text + strings.Repeat("\n", maxCredential), master, "bytes"},
 	} {
 		damaged := writeFile(t, "damaged", tt.content, 0o600)
@@ -134,8 +134,8 @@ func TestEveryBitIsAuthenticated(t *testing.T) {
 		for bit := range 8 {
 			changed := bytes.Clone(text)
 			changed[i] ^= 1 << bit
-			if bytes.HasPrefix(changed, []byte(sealedPrefix)) {
-				if plain, err := openSealed(changed, master); err == nil {
+			if bytes.HasPrefix(changed, []byte(keyFilePrefix)) {
+				if plain, err := openKeyFile(changed, master); err == nil {
 					t.Fatalf("byte %d, bit %d: opened %q: %s", i, bit, plain, changed)
 				}
 			}
@@ -214,10 +214,10 @@ func FuzzSealedFile(f *testing.F) {
 	file, master := sealed(f, "secret")
 	text, _ := os.ReadFile(file)
 	f.Add(text)
-	f.Add([]byte(sealedMagic + "00000000\n"))
-	f.Add([]byte(sealedPrefix + "v2 x\n"))
+	f.Add([]byte(keyFileMagic + "00000000\n"))
+	f.Add([]byte(keyFilePrefix + "v2 x\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		plain, err := openSealed(text, master)
+		plain, err := openKeyFile(text, master)
 		if err == nil && string(plain) != "secret" {
 			t.Errorf("opened %q", plain)
 		}

@@ -28,9 +28,9 @@ import (
 //	reveille-sealed-v1 3f9a01c4
 //	base64, in lines of 76
 const (
-	sealedPrefix = "reveille-sealed-"
-	sealedMagic  = sealedPrefix + "v1 "
-	masterBytes  = 32
+	keyFilePrefix = "reveille-sealed-"
+	keyFileMagic  = keyFilePrefix + "v1 "
+	masterBytes   = 32
 	// maxCredential: a .p8 has 250 bytes, a service account 2.4 kB, a .p12 with
 	// its chain some 10 kB; sealed, a third more.
 	maxCredential = 64 << 10
@@ -49,10 +49,10 @@ const (
 // needs from the bytes clears them.
 func readCredential(file, masterKeyFile string) ([]byte, error) {
 	raw, err := readPrivate(file)
-	if err != nil || !bytes.HasPrefix(raw, []byte(sealedPrefix)) {
+	if err != nil || !bytes.HasPrefix(raw, []byte(keyFilePrefix)) {
 		return raw, err
 	}
-	plain, err := openSealed(raw, masterKeyFile)
+	plain, err := openKeyFile(raw, masterKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("%s %w", file, err)
 	}
@@ -89,9 +89,9 @@ func readPrivate(file string) ([]byte, error) {
 	return raw[:n], nil
 }
 
-// openSealed opens the content of a sealed file. Its errors follow the file's name.
-func openSealed(text []byte, masterKeyFile string) ([]byte, error) {
-	sealed, err := parseSealed(text)
+// openKeyFile opens the content of a sealed file. Its errors follow the file's name.
+func openKeyFile(text []byte, masterKeyFile string) ([]byte, error) {
+	sealed, err := parseKeyFile(text)
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +103,8 @@ func openSealed(text []byte, masterKeyFile string) ([]byte, error) {
 	return master.open(sealed)
 }
 
-// sealedFile is the content of a sealed file, still closed.
-type sealedFile struct {
+// keyFile is the content of a sealed file, still closed.
+type keyFile struct {
 	header string // the first line, without its end
 	keyID  string
 	box    []byte // nonce, ciphertext, tag
@@ -115,21 +115,21 @@ var newerForm = regexp.MustCompile(`^reveille-sealed-v([2-9]|[1-9][0-9])$`)
 
 const errDamaged = "is damaged: it was cut off or changed after it was sealed; copy it anew, or seal the original again"
 
-func parseSealed(text []byte) (sealedFile, error) {
+func parseKeyFile(text []byte) (keyFile, error) {
 	header, body, whole := strings.Cut(string(text), "\n")
 	header = strings.TrimSuffix(header, "\r")
-	keyID, ours := strings.CutPrefix(header, sealedMagic)
+	keyID, ours := strings.CutPrefix(header, keyFileMagic)
 	if version, _, _ := strings.Cut(header, " "); !ours && whole && newerForm.MatchString(version) {
-		return sealedFile{}, fmt.Errorf("is sealed in a form that this version of Reveille does not know (%s): update it, or seal the original again", version)
+		return keyFile{}, fmt.Errorf("is sealed in a form that this version of Reveille does not know (%s): update it, or seal the original again", version)
 	}
 	if id, err := hex.DecodeString(keyID); !ours || !whole || err != nil || len(id) != keyIDBytes || keyID != strings.ToLower(keyID) {
-		return sealedFile{}, errors.New(errDamaged)
+		return keyFile{}, errors.New(errDamaged)
 	}
 	box, err := base64.StdEncoding.Strict().DecodeString(strings.TrimRight(body, " \t\r\n"))
 	if err != nil {
-		return sealedFile{}, errors.New(errDamaged)
+		return keyFile{}, errors.New(errDamaged)
 	}
-	return sealedFile{header, keyID, box}, nil
+	return keyFile{header, keyID, box}, nil
 }
 
 // keyIDBytes of the key's id are enough to tell a few keys apart.
@@ -161,7 +161,7 @@ func (m *masterKey) aead() (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-func (m *masterKey) open(s sealedFile) ([]byte, error) {
+func (m *masterKey) open(s keyFile) ([]byte, error) {
 	if have := m.id(); have != s.keyID {
 		return nil, fmt.Errorf("is sealed with the master key %s, and %s is the master key %s: use the right one, or seal the original again with: reveille seal",
 			s.keyID, m.source, have)
@@ -185,7 +185,7 @@ func (m *masterKey) seal(plain []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	header := sealedMagic + m.id()
+	header := keyFileMagic + m.id()
 	box := base64.StdEncoding.EncodeToString(aead.Seal(nil, nil, plain, []byte(header)))
 	out := append([]byte(header), '\n')
 	for len(box) > base64Line {
@@ -265,7 +265,7 @@ var (
 // key. Errors are
 // ErrSealed, ErrTooLarge, or what is wrong with the master key.
 func SealCredential(plain []byte, masterKeyFile string) (sealed []byte, keyID string, err error) {
-	if bytes.HasPrefix(plain, []byte(sealedPrefix)) {
+	if bytes.HasPrefix(plain, []byte(keyFilePrefix)) {
 		return nil, "", ErrSealed
 	}
 	m, err := loadMasterKey(masterKeyFile)
@@ -286,13 +286,13 @@ func OpenCredential(file, masterKeyFile string) (plain []byte, keyID string, err
 	if err != nil {
 		return nil, "", err
 	}
-	if !bytes.HasPrefix(raw, []byte(sealedPrefix)) {
+	if !bytes.HasPrefix(raw, []byte(keyFilePrefix)) {
 		clear(raw)
-		return nil, "", fmt.Errorf("%s is no sealed file: its first line is not %s", file, sealedMagic+"…")
+		return nil, "", fmt.Errorf("%s is no sealed file: its first line is not %s", file, keyFileMagic+"…")
 	}
-	if plain, err = openSealed(raw, masterKeyFile); err != nil {
+	if plain, err = openKeyFile(raw, masterKeyFile); err != nil {
 		return nil, "", fmt.Errorf("%s %w", file, err)
 	}
-	sealed, _ := parseSealed(raw)
+	sealed, _ := parseKeyFile(raw)
 	return plain, sealed.keyID, nil
 }

@@ -34,7 +34,7 @@ func openRequests(t *testing.T, v sealVectors) (requests, want []string) {
 	t.Helper()
 	b64 := base64.RawURLEncoding.EncodeToString
 	for _, c := range v.Vectors {
-		now, err := seal(v.PublicKey, c.UUID, []byte(c.Plaintext))
+		now, err := hpkeSeal(v.PublicKey, c.UUID, []byte(c.Plaintext))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestSealPeerPython(t *testing.T) {
 			t.Errorf("request %d: the peer opens %q, want %q", i, got[i], want[i])
 		}
 	}
-	if opened, err := unseal(devicePrivate(t, v.PrivateKey), "by-the-peer", got[len(want)]); err != nil || string(opened) != plain {
+	if opened, err := hpkeOpen(devicePrivate(t, v.PrivateKey), "by-the-peer", got[len(want)]); err != nil || string(opened) != plain {
 		t.Errorf("the peer's: %q, %v", opened, err)
 	}
 }

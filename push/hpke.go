@@ -45,19 +45,19 @@ func decodeKey(key string) ([]byte, error) {
 	return raw, nil
 }
 
-func sealSuite() (hpke.KEM, hpke.KDF, hpke.AEAD) {
+func hpkeSuite() (hpke.KEM, hpke.KDF, hpke.AEAD) {
 	return hpke.DHKEM(ecdh.X25519()), hpke.HKDFSHA256(), hpke.ChaCha20Poly1305()
 }
 
-// seal encrypts a JSON object for the device with this key, for this call
+// hpkeSeal encrypts a JSON object for the device with this key, for this call
 // only: base64url without padding of HPKE's enc and ciphertext. The object is
 // padded with spaces, which every JSON parser takes after a value.
-func seal(key, uuid string, object []byte) (string, error) {
+func hpkeSeal(key, uuid string, object []byte) (string, error) {
 	raw, err := decodeKey(key)
 	if err != nil {
 		return "", err
 	}
-	kem, kdf, aead := sealSuite()
+	kem, kdf, aead := hpkeSuite()
 	to, err := kem.NewPublicKey(raw)
 	if err != nil {
 		return "", errKey
