@@ -140,18 +140,36 @@ func (f *fcm) Push(ctx context.Context, t Target, m Message) (Outcome, bool) {
 			return f.conclude(job, x, r)
 		}
 		done[r.do] = true
-		f.noteAgain(m, x, r)
+		f.noteAgain(job.project, m, x, r)
 	}
 }
 
 // noteAgain leaves a trace of an answer that the outcome will not show. A
 // payload that Google refuses is our fault, even when the smallest one passes.
-func (f *fcm) noteAgain(m Message, x *fcmExchange, r fcmReaction) {
+func (f *fcm) noteAgain(p *fcmProject, m Message, x *fcmExchange, r fcmReaction) {
 	level := slog.LevelInfo
 	if r.do == fcmMinimal {
 		level = slog.LevelError
 	}
-	f.log.Log(context.Background(), level, "push refused, trying again", "call", m.UUID, "code", x.status, "err", x.refusal(r.advice))
+	f.log.Log(context.Background(), level, "push refused, trying again", "call", m.UUID, "code", x.status, "err", x.refusal(p.advice(r)))
+}
+
+// advice is that of a reaction; where the service account is of another
+// project there are more places to look at.
+func (p *fcmProject) advice(r fcmReaction) string {
+	home := p.account.home
+	if home == p.cfg.Project {
+		return r.advice
+	}
+	switch r.advice {
+	case adviceRole:
+		return fmt.Sprintf("the service account is of project %q and may not send for %q: correct push.fcm.project or take a service account of that project, or, if this one is meant, "+
+			"give it the role Firebase Cloud Messaging API Admin on the IAM page of %q, and see that the API is enabled in both", home, p.cfg.Project, p.cfg.Project)
+	case adviceAPI:
+		return fmt.Sprintf("the Firebase Cloud Messaging API (V1) is off: enable it in the Google Cloud console, under APIs & Services, in the service account's project %q, and in %q",
+			home, p.cfg.Project)
+	}
+	return r.advice
 }
 
 // fcmJob is one attempt on its way.
@@ -311,7 +329,7 @@ func (f *fcm) conclude(j *fcmJob, x *fcmExchange, r fcmReaction) (out Outcome, r
 	if out.Verdict == Sent {
 		out.ID = messageID(x.answer)
 	} else {
-		out.Err = x.refusal(r.advice)
+		out.Err = x.refusal(j.project.advice(r))
 	}
 	return out, retry
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-
-	"golang.org/x/oauth2/jwt"
 )
 
 // fcmAccount is one service account at one endpoint: its access tokens and its
@@ -16,7 +14,8 @@ type fcmAccount struct {
 	id     digest
 	access *accessSource
 	pool   *connPool
-	users  int // projects that have it, those of a set that drains included; guarded by fcmAccounts.mu
+	home   string // project that the service account was made in
+	users  int    // projects that have it, those of a set that drains included; guarded by fcmAccounts.mu
 }
 
 // fcmAccounts are the service accounts in use. They outlive reloads: a new
@@ -37,14 +36,14 @@ func newFCMAccounts(dial DialFunc, log *slog.Logger) *fcmAccounts {
 
 // fcmCredentials are what a project's files hold.
 type fcmCredentials struct {
-	conf    *jwt.Config
+	serviceAccount
 	roots   *x509.CertPool
 	anchors []byte // content of root_ca
 	base    string // URL of the send endpoint
 }
 
 func (c FCMConfig) load() (creds fcmCredentials, err error) {
-	if creds.conf, err = c.account(); err != nil {
+	if creds.serviceAccount, err = c.account(); err != nil {
 		return creds, fmt.Errorf("push.fcm.service_account_file: %w", err)
 	}
 	if creds.roots, err = loadRoots(c.RootCA); err == nil && c.RootCA != "" {
@@ -80,7 +79,7 @@ func (a *fcmAccounts) acquire(cfg FCMConfig) (*fcmAccount, error) {
 		if err != nil {
 			return nil, err
 		}
-		acc = &fcmAccount{id: id, pool: pool, access: newAccessSource(cfg.Project, creds, a.dial, a.log)}
+		acc = &fcmAccount{id: id, pool: pool, home: creds.project, access: newAccessSource(cfg.Project, creds, a.dial, a.log)}
 		pool.warm()
 		a.inUse[id] = acc
 	}

@@ -22,7 +22,7 @@ type FCMConfig struct {
 	// (Linphone); "": none are.
 	SenderID string `yaml:"sender_id"`
 	// ServiceAccountFile is the JSON key of a service account that may send
-	// messages, plain or sealed.
+	// messages for the project, plain or sealed. It may be of another project.
 	ServiceAccountFile string `yaml:"service_account_file"`
 	// TTL is how long Google may keep a push for a phone that it cannot reach
 	// now: whole seconds, at most 30 s, and never beyond the call; 0: not at all.
@@ -104,16 +104,24 @@ func (c FCMConfig) files() []string { return []string{c.ServiceAccountFile, c.Ro
 
 const howToGetAccount = "make a key in the Firebase console under Project settings, Service accounts"
 
+// serviceAccount is what a service account's file holds.
+type serviceAccount struct {
+	conf *jwt.Config
+	// project is where the account was made. It may send for another one too,
+	// which has given it the role: that is for Google to say, see refusal.
+	project string
+}
+
 // account reads the service account's key. Errors say how to mend it and hold
-// nothing of the file's content but the project's id.
-func (c FCMConfig) account() (*jwt.Config, error) {
+// nothing of the file's content.
+func (c FCMConfig) account() (a serviceAccount, err error) {
 	file := c.ServiceAccountFile
 	if file == "" {
-		return nil, errors.New("is empty: " + howToGetAccount + ", and give the path of the JSON file")
+		return a, errors.New("is empty: " + howToGetAccount + ", and give the path of the JSON file")
 	}
 	raw, err := readCredential(file, c.masterKeyFile)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
 	defer clear(raw)
 	var said struct {
@@ -125,25 +133,22 @@ func (c FCMConfig) account() (*jwt.Config, error) {
 	}
 	// The library's error may hold a piece of the file.
 	if json.Unmarshal(raw, &said) != nil {
-		return nil, fmt.Errorf("%s is no JSON: %s", file, howToGetAccount)
+		return a, fmt.Errorf("%s is no JSON: %s", file, howToGetAccount)
 	}
 	if said.Type != "service_account" {
-		return nil, fmt.Errorf("%s is no service account's key (its type is not service_account; google-services.json is for the app): %s", file, howToGetAccount)
-	}
-	if said.ProjectID != c.Project {
-		return nil, fmt.Errorf("%s is of project %q, not of %q: correct push.fcm.project, or %s of that project", file, clean(said.ProjectID, maxProject), c.Project, howToGetAccount)
+		return a, fmt.Errorf("%s is no service account's key (its type is not service_account; google-services.json is for the app): %s", file, howToGetAccount)
 	}
 	if said.Email == "" || !isRSAKey(said.Key) {
-		return nil, fmt.Errorf("%s has no client_email, or no private_key that can be read: download it again or copy it whole", file)
+		return a, fmt.Errorf("%s has no client_email, or no private_key that can be read: download it again or copy it whole", file)
 	}
 	if u, err := url.Parse(said.TokenURI); said.TokenURI != "" && (err != nil || !isHTTPS(u)) {
-		return nil, fmt.Errorf("%s has a token_uri that is no https URL: Google's is https://oauth2.googleapis.com/token", file)
+		return a, fmt.Errorf("%s has a token_uri that is no https URL: Google's is https://oauth2.googleapis.com/token", file)
 	}
-	conf, err := google.JWTConfigFromJSON(raw, messagingScope)
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be used: %s", file, howToGetAccount)
+	if a.conf, err = google.JWTConfigFromJSON(raw, messagingScope); err != nil {
+		return a, fmt.Errorf("%s cannot be used: %s", file, howToGetAccount)
 	}
-	return conf, nil
+	a.project = clean(said.ProjectID, maxProject)
+	return a, nil
 }
 
 // isRSAKey says whether the library will be able to sign with the key.

@@ -71,7 +71,6 @@ func TestFCMValidate(t *testing.T) {
 		{"service_account_file", "no JSON", file("-----BEGIN PRIVATE KEY-----", 0o600)},
 		{"service_account_file", "google-services.json", file("{}", 0o600)},
 		{"service_account_file", "google-services.json", account("type", "authorized_user")},
-		{"service_account_file", `of project "other-phone", not of "example-phone"`, account("project_id", "other-phone")},
 		{"service_account_file", "private_key", account("private_key", "x")},
 		{"service_account_file", "private_key", account("private_key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")},
 		{"service_account_file", "client_email", account("client_email", "")},
@@ -120,7 +119,8 @@ func TestFCMDefaultTokenURI(t *testing.T) {
 	}
 	raw = bytes.Replace(raw, []byte(w.service.TokenURL()), nil, 1)
 	cfg := FCMConfig{Project: testProject, ServiceAccountFile: writeFile(t, "a.json", string(raw), 0o600)}
-	conf, err := cfg.account()
+	a, err := cfg.account()
+	conf := a.conf
 	if err != nil || conf.TokenURL != "https://oauth2.googleapis.com/token" || len(conf.Scopes) != 1 || conf.Scopes[0] != messagingScope {
 		t.Errorf("%+v, %v", conf, err)
 	}
@@ -132,7 +132,8 @@ func FuzzServiceAccount(f *testing.F) {
 	f.Add(`{"type":7}`)
 	f.Add(``)
 	f.Fuzz(func(t *testing.T, text string) {
-		conf, err := FCMConfig{Project: testProject, ServiceAccountFile: writeFile(t, "a.json", text, 0o600)}.account()
+		a, err := FCMConfig{Project: testProject, ServiceAccountFile: writeFile(t, "a.json", text, 0o600)}.account()
+		conf := a.conf
 		if err == nil && (conf.Email == "" || len(conf.PrivateKey) == 0) {
 			t.Errorf("%q: %+v", text, conf)
 		}

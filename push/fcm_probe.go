@@ -72,10 +72,13 @@ func (p *fcmProject) probeSend(ctx context.Context, w way, r *ProbeResult) {
 	switch re := fcmReactionTo(x.status, x.row()); re.verdict {
 	case Gone, Sent:
 		r.Proved = fmt.Sprintf("%s takes the service account for project %s", r.Host, p.cfg.Project)
+		if home := p.account.home; home != p.cfg.Project {
+			r.Proved = fmt.Sprintf("%s takes the service account of project %s for project %s", r.Host, home, p.cfg.Project)
+		}
 	case Failed:
 		r.Doubtful = !re.alarm
-		r.Err = fmt.Errorf("%w; try again in some minutes", x.refusal(re.advice))
+		r.Err = fmt.Errorf("%w; try again in some minutes", x.refusal(p.advice(re)))
 	default:
-		r.Err = x.refusal(re.advice)
+		r.Err = x.refusal(p.advice(re))
 	}
 }

@@ -47,6 +47,34 @@ func TestFCMProbeOfGoodCredentials(t *testing.T) {
 	}
 }
 
+// TestFCMAccountOfAnotherProject: Google lets a service account send for other
+// projects that gave it the role. The probe tells which way it is, and so does
+// a push.
+func TestFCMAccountOfAnotherProject(t *testing.T) {
+	w := newFCMSocketWorld(t)
+	w.cfg.FCM[0].ServiceAccountFile = w.project("other-phone").ServiceAccountFile
+	w.cfg.Validate(func(path, problem string) { t.Errorf("%s: %s", path, problem) })
+	w.sender = w.newSender(nil)
+	const hint = `of project "other-phone" and may not send for "example-phone"`
+	if r := w.probe()[0]; r.Err == nil || !strings.Contains(r.Err.Error(), hint) || !strings.Contains(r.Err.Error(), "IAM") || r.Doubtful {
+		t.Errorf("without the role: %+v", r)
+	}
+	if out := w.send(testMessage("u1")); out.Verdict != Refused || !out.Alarm || !strings.Contains(out.Err.Error(), hint) {
+		t.Errorf("without the role: %+v", out)
+	}
+	w.service.GiveRole("other-phone", testProject)
+	if r := w.probe()[0]; r.Err != nil || !strings.Contains(r.Proved, "of project other-phone for project "+testProject) {
+		t.Errorf("with it: %+v", r)
+	}
+	if out := w.send(testMessage("u2")); out.Verdict != Sent {
+		t.Errorf("with it: %+v", out)
+	}
+	w.service.Answer(testRegistration, pushtest.Reject(403, "SERVICE_DISABLED"))
+	if out := w.send(testMessage("u3")); out.Verdict != Refused || !strings.Contains(out.Err.Error(), `in the service account's project "other-phone", and in "example-phone"`) {
+		t.Errorf("API off: %+v", out)
+	}
+}
+
 // TestFCMProbeSaysWhatGoogleMeans: the fault is named with its next step.
 func TestFCMProbeSaysWhatGoogleMeans(t *testing.T) {
 	send := func(a pushtest.Answer) func(*fcmWorld) {

@@ -56,10 +56,11 @@ type FCM struct {
 	// guarded by Service.mu
 	accounts map[string]*serviceAccount // by client_email
 	access   map[string]grant           // by access token
+	roles    map[[2]string]bool         // the service accounts of one project may push for another
 	tokens   map[string]registration    // by registration token
 }
 
-// serviceAccount may push for its project.
+// serviceAccount may push for its project, and for those of FCM.roles.
 type serviceAccount struct {
 	project string
 	keyID   string
@@ -86,7 +87,7 @@ const oauthScript = "token endpoint"
 func NewFCM(o FCMOptions) (*FCM, error) {
 	f := &FCM{
 		anyToken: o.AnyToken, key: o.Key, accessLife: o.AccessLife,
-		accounts: map[string]*serviceAccount{}, access: map[string]grant{}, tokens: map[string]registration{},
+		accounts: map[string]*serviceAccount{}, access: map[string]grant{}, tokens: map[string]registration{}, roles: map[[2]string]bool{},
 	}
 	if f.accessLife == 0 {
 		f.accessLife = time.Hour
@@ -149,6 +150,13 @@ func (f *FCM) DeleteKeys(project string) {
 			a.public = nil
 		}
 	}
+}
+
+// GiveRole lets the service accounts of one project push for another too.
+func (f *FCM) GiveRole(of, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roles[[2]string{of, to}] = true
 }
 
 // RevokeAccess makes all access tokens given so far worthless.

@@ -93,13 +93,14 @@ func (f *FCM) checkAccess(r *request) Answer {
 	}
 	f.mu.Lock()
 	g, known := f.access[token]
+	allowed := g.project == r.Topic || f.roles[[2]string{g.project, r.Topic}]
 	f.mu.Unlock()
 	switch {
 	case !known:
 		return Reject(401, "ACCESS_TOKEN_TYPE_UNSUPPORTED")
 	case !r.At.Before(g.expires):
 		return Reject(401, "ACCESS_TOKEN_EXPIRED")
-	case g.project != r.Topic:
+	case !allowed:
 		return Reject(403, "IAM_PERMISSION_DENIED")
 	}
 	return Answer{}
