@@ -137,9 +137,17 @@ func turnedAway(err error) bool {
 		strings.Contains(text, "client conn could not be established")
 }
 
+// errSwitched: net/http hands over a connection that has switched protocols,
+// and no request's end, nor Close, ends reading it. Nobody asked for that.
+var errSwitched = errors.New("it answered 101 Switching Protocols: does a proxy stand before it?")
+
 // read keeps what the body says. One that does not come whole is no reason to
 // lose the status.
 func (a *answer) read(body io.ReadCloser) {
+	if a.status == http.StatusSwitchingProtocols { // see errSwitched
+		body.Close()
+		return
+	}
 	text, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	body.Close()
 	a.whole = err == nil && len(text) <= maxAnswer

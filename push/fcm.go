@@ -135,6 +135,7 @@ func (f *fcm) Push(ctx context.Context, t Target, m Message) (Outcome, bool) {
 		if x == nil {
 			return out, retry
 		}
+		x.reason = redact(redact(x.reason, t.PRID), x.bearer) // which is logged, too
 		r := fcmReactionTo(x.status, x.row())
 		if done[r.do] || !job.again(r.do, x) {
 			return f.conclude(job, x, r)

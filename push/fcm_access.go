@@ -178,30 +178,35 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // get gives a token to send with now. It waits for a fetch only where there is
 // none, and not at all where one has just failed.
 func (s *accessSource) get(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	now := time.Now().Round(0)
-	if now.Before(s.current.expires.Add(-accessSpare)) && !now.Before(s.current.fetched.Add(-accessSpare)) {
-		defer s.mu.Unlock()
-		return s.current.token, nil
+	for waited := false; ; waited = true {
+		token, changed, err := s.look(waited)
+		if token != "" || err != nil {
+			return token, err
+		}
+		s.want()
+		select {
+		case <-changed:
+		case <-s.ctx.Done():
+			return "", &accessError{reason: "Closed", text: "no access token is fetched any more", cause: errPoolClosed}
+		case <-ctx.Done():
+			return "", &accessError{reason: "Deadline", text: "the token endpoint has not answered in time: no access token", cause: ctx.Err()}
+		}
 	}
-	if s.err != nil && now.Sub(s.tried) < fetchAtMost {
-		defer s.mu.Unlock()
-		return "", s.err
-	}
-	changed := s.changed
-	s.mu.Unlock()
-	s.want()
-	select {
-	case <-changed:
-	case <-ctx.Done():
-		return "", &accessError{reason: "Deadline", text: "the token endpoint has not answered in time: no access token", cause: ctx.Err()}
-	}
+}
+
+// look gives the token, or why there is none: for who has waited for a fetch,
+// and while the last one is young. Else there is a fetch to wait for.
+func (s *accessSource) look(waited bool) (token string, changed <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return "", s.err
+	now := time.Now().Round(0)
+	switch {
+	case now.Before(s.current.expires.Add(-accessSpare)) && !now.Before(s.current.fetched.Add(-accessSpare)):
+		return s.current.token, nil, nil
+	case s.err != nil && (waited || now.Sub(s.tried) < fetchAtMost):
+		return "", nil, s.err
 	}
-	return s.current.token, nil
+	return "", s.changed, nil // also where the token that was fetched has been refused already
 }
 
 func (s *accessSource) want() {
@@ -264,6 +269,10 @@ type accessTransport struct {
 
 func (t *accessTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := t.tr.RoundTrip(req.WithContext(t.ctx))
+	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body.Close()
+		res, err = nil, errSwitched
+	}
 	t.err = err
 	return res, err
 }

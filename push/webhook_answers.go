@@ -49,6 +49,8 @@ func webhookReactionTo(status int) webhookReaction {
 		}
 	}
 	switch status / 100 {
+	case 1:
+		return webhookReaction{status: status, verdict: Refused, alarm: true, advice: adviceURL}
 	case 2:
 		return webhookReaction{status: status, verdict: Sent}
 	case 3:
