@@ -29,9 +29,11 @@ type device struct {
 	outcome  outcome       // of the last push
 	wake     time.Duration // from the push to its REGISTER; 0: not by the push, or not yet
 	woke     bool
+	sleeps   bool // it has, or had, a push target: what is silent there is asleep
 
 	out      *sip.Outbound // its leg, if it was invited
 	invited  time.Time
+	since    time.Time         // of its first INVITE
 	heard    bool              // the device answered the INVITE in some way
 	quiet    bool              // nothing was heard in time: its flow is as good as dead
 	next     *location.Binding // a newer flow, to be used if the older one is dead
@@ -85,7 +87,7 @@ func (c *Call) device(d location.Device) *device {
 	if dev := c.find(d.ID); dev != nil {
 		return dev
 	}
-	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, c.former+len(c.devices)+1), pushed: slices.Contains(c.pushed, d.ID)}
+	dev := &device{Device: d, callID: fmt.Sprintf("%s.dev%d@reveille", c.id, c.former+len(c.devices)+1), pushed: slices.Contains(c.pushed, d.ID), sleeps: !d.Target.IsZero()}
 	c.devices = append(c.devices, dev)
 	if c.former > 0 { // it may have been told already that the call is over for it
 		c.bridge.tombs.Exhume(c.id, d.ID)
@@ -274,18 +276,19 @@ func (c *Call) hopeless() bool {
 		case d.finished:
 		case d.pushing, d.woke, d.asleep && !d.overslept(), time.Since(d.orphaned) < orphanTime:
 			return false
-		case d.out != nil && (d.heard || !d.quiet || !d.pushed): // else its flow is as good as dead
+		case d.out != nil && (d.heard || !d.quiet || !d.sleeps): // else its flow is as good as dead
 			return false
-		case !d.pushed && c.bound(d): // its binding is about to come from the watch
+		case !d.pushed && c.untried(d): // its binding is about to come from the watch
 			return false
 		}
 	}
 	return true
 }
 
-func (c *Call) bound(d *device) bool {
+// untried: the device has a flow that the call has not tried.
+func (c *Call) untried(d *device) bool {
 	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
-		if b.DeviceID == d.ID && !c.bridge.dial.Heard(b).IsZero() {
+		if b.DeviceID == d.ID && !slices.Contains(d.tried, b.FlowID) && !c.bridge.dial.Heard(b).IsZero() {
 			return true
 		}
 	}
@@ -295,11 +298,12 @@ func (c *Call) bound(d *device) bool {
 // best is the ending of a call that every device has refused or could not be
 // reached for: the refusal of a person outranks the failure of a push.
 func (c *Call) best() *Ending {
-	refused, spent := false, false
+	refused, spent, silent := false, false, false
 	var failed *Ending
 	for _, d := range c.devices {
 		refused = refused || d.finished
 		spent = spent || d.spent
+		silent = silent || !d.invited.IsZero()
 		if d.pushed && !d.finished {
 			failed = likelier(failed, d.pushEnding())
 		}
@@ -313,6 +317,8 @@ func (c *Call) best() *Ending {
 		return failed
 	case spent:
 		return EndPushBudget
+	case silent:
+		return EndDeviceSilent
 	}
 	return EndNoDevice
 }

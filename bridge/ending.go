@@ -29,6 +29,7 @@ var (
 	EndDeclined      = &Ending{Name: "declined", Code: 603, Trunk: q850(21, "Call rejected"), Device: sip.Declined(), Verdict: "the callee declined"}
 	EndNoAnswer      = &Ending{Name: "no_answer", Code: 480, Trunk: q850(19, "No answer"), Missed: true, Verdict: "a device rang, nobody answered"}
 	EndNoWake        = &Ending{Name: "no_wake", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Asleep: true, Verdict: "a push was sent, but no device registered in time"}
+	EndDeviceSilent  = &Ending{Name: "device_silent", Code: 480, Trunk: q850(18, "No user responding"), Missed: true, Asleep: true, Verdict: "a device is registered, but gave no answer to the INVITE"}
 	EndPushGone      = &Ending{Name: "push_gone", Code: 480, Trunk: q850(20, "Subscriber absent"), Missed: true, Asleep: true, Verdict: "no device is connected, and the push service knows their tokens no more"}
 	EndPushRefused   = &Ending{Name: "push_refused", Code: 480, Trunk: q850(38, "Push refused"), Missed: true, Asleep: true, Verdict: "no device is connected, and the push service refuses our pushes: the configuration is at fault"}
 	EndPushFailed    = &Ending{Name: "push_failed", Code: 480, Trunk: q850(41, "Push failed"), Missed: true, Asleep: true, Verdict: "no device is connected, and the push service failed, or could not be reached"}
@@ -72,8 +73,12 @@ var (
 // would bring: 20, subscriber absent, until the app is there again; 38, network
 // out of order, "likely to last a relatively long period", until the
 // configuration is mended; 41, temporary failure, for which another try "almost
-// immediately" may do. A push that no answer came to has failed.
+// immediately" may do. A push that no answer came to has failed. A device that
+// came and then said nothing to its INVITE is 18, no user responding.
 func (d *device) pushEnding() *Ending {
+	if d.woke {
+		return EndDeviceSilent
+	}
 	switch d.outcome.verdict {
 	case push.Sent:
 		return EndNoWake
@@ -88,7 +93,7 @@ func (d *device) pushEnding() *Ending {
 // likelier is the one of two endings of pushes that leaves the next call more
 // hope: one device that might be reached is enough for it.
 func likelier(a, b *Ending) *Ending {
-	for _, e := range []*Ending{EndNoWake, EndPushFailed, EndPushRefused, EndPushGone} {
+	for _, e := range []*Ending{EndDeviceSilent, EndNoWake, EndPushFailed, EndPushRefused, EndPushGone} {
 		if a == e || b == e {
 			return e
 		}

@@ -115,6 +115,9 @@ func (c *Call) ring(ctx context.Context, d *device, b location.Binding) error {
 		return nil
 	}
 	d.out, d.heard, d.quiet, d.next, d.invited = out, false, false, nil, time.Now()
+	if d.since.IsZero() {
+		d.since = d.invited
+	}
 	c.rec.step("INVITE to device", d.ID, b.Transport)
 	go c.follow(ctx, d, out)
 	return nil

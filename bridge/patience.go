@@ -135,7 +135,9 @@ func (c *Call) hopedFor(d *device) time.Time {
 	case d.asleep && !d.heard, d.woke:
 		return d.until
 	case d.out != nil:
-		return d.invited.Add(cfg.PushTimeout + cfg.WakeTimeout)
+		// From the first: one that comes by new flows for ever, and says nothing
+		// on any, keeps no caller for ever.
+		return d.since.Add(cfg.PushTimeout + cfg.WakeTimeout)
 	}
 	return time.Time{}
 }

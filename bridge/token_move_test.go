@@ -31,8 +31,9 @@ func TestTokenThatHasMovedIsNotPushedForItsFormerOwnersCall(t *testing.T) {
 		c := w.invite(siptest.Invitation{})
 		time.Sleep(time.Second)
 		w.relogged(p)
-		w.await(c, time.Minute, "480")
-		w.ended("no_wake", 480)
+		m := w.await(c, 1200*time.Millisecond, "480") // at probe_timeout
+		equal(t, "push", m.Get("X-Reveille-Push"), "failed;reason=NoToken")
+		w.ended("device_silent", 480)
 		equal(t, "pushes", w.service.Counts().Requests, 0)
 		p.Deafen(false)
 	})

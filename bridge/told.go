@@ -148,7 +148,11 @@ func (c *Call) whyNot(e *Ending) []sip.Header {
 		return nil
 	}
 	states := c.pushStates()
-	if states == "" {
+	switch {
+	case states != "":
+	case e == EndDeviceSilent:
+		states = pushFailed.String() + ";reason=NoToken"
+	default:
 		states = pushFailed.String() + ";reason=NoDevice"
 	}
 	return []sip.Header{{Name: pushHeader, Value: states}}

@@ -45,6 +45,7 @@ func (c *Call) push(ctx context.Context, d *device) {
 		return
 	}
 	d.pushed, d.pushing, d.pushedAt, d.outcome, d.wake = true, true, time.Now(), outcome{}, 0
+	d.sleeps = true
 	d.patience = c.bridge.cfg.patience(d.Wakes)
 	c.rec.step("push", d.ID, d.Target.Provider)
 	m, target := c.message(d), d.Device
