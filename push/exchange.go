@@ -168,7 +168,7 @@ func (a *answer) retryAfter() time.Duration {
 // retryAfter reads RFC 9110 §10.2.3: seconds, or a date. Zero: not given.
 func retryAfter(s string, now time.Time) time.Duration {
 	if seconds, err := strconv.Atoi(strings.TrimSpace(s)); err == nil && seconds >= 0 {
-		return min(time.Duration(seconds)*time.Second, time.Hour)
+		return time.Duration(min(seconds, int(time.Hour/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(s)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 const (
 	accessSpare   = time.Minute      // a token is not used in the last of its life
 	accessDefault = 5 * time.Minute  // its life, where the endpoint does not say
+	accessMost    = 12 * time.Hour   // and no longer, whatever it says: the longest that Google can be told to give
 	renewAtMost   = 10 * time.Second // between two that are renewed because one was refused
 	fetchTimeout  = 10 * time.Second // connecting included
 	fetchAtMost   = time.Second      // between two that failed, however many calls want one
@@ -251,7 +252,7 @@ func (s *accessSource) fetch() (access, *accessError) {
 	now := time.Now().Round(0)
 	life := accessDefault
 	if !token.Expiry.IsZero() {
-		life = max(token.Expiry.Sub(now), 2*accessSpare)
+		life = min(max(token.Expiry.Sub(now), 2*accessSpare), accessMost)
 	}
 	return access{token.AccessToken, now, now.Add(life)}, nil
 }
