@@ -9,7 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -57,6 +57,9 @@ func fromPKCS12(raw []byte, password string) (c tls.Certificate, err error) {
 			err = fmt.Errorf("is damaged: %s", exportAnew)
 		}
 	}()
+	if n := kdfRounds(raw, 0); n > maxKDFRounds {
+		return c, fmt.Errorf("wants %d rounds of key derivation, more than the %d that are worth waiting for: %s", n, maxKDFRounds, exportAnew)
+	}
 	key, leaf, chain, err := pkcs12.DecodeChain(raw, password)
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword) && password == "":
@@ -75,6 +78,49 @@ func fromPKCS12(raw []byte, password string) (c tls.Certificate, err error) {
 		c.Certificate = append(c.Certificate, more.Raw)
 	}
 	return c, nil
+}
+
+// How much a .p12 may ask for before it opens. Those of the keychain and of
+// openssl have 2048 for each of two or three keys, the most cautious some
+// 600,000; a file that was made to may say two thousand million, which is
+// half an hour for each.
+const (
+	maxKDFRounds = 5_000_000 // a few seconds
+	maxKDFDepth  = 32        // of DER; a .p12 has under 20
+)
+
+// kdfRounds adds up the rounds that a .p12 states in the clear: the INTEGERs
+// behind the OCTET STRING of a salt, in MacData (RFC 7292 §4), PBE parameters
+// (appendix C) and PBKDF2-params (RFC 8018 appendix A.2).
+func kdfRounds(der []byte, depth int) (total int) {
+	salted := false
+	for rest := der; len(rest) > 0 && depth < maxKDFDepth; {
+		var v asn1.RawValue
+		var err error
+		if rest, err = asn1.Unmarshal(rest, &v); err != nil {
+			break // no DER, but an octet string's own
+		}
+		octets := v.Class == asn1.ClassUniversal && v.Tag == asn1.TagOctetString
+		if salted && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagInteger {
+			total += roundsOf(v.FullBytes)
+		}
+		if salted = octets; octets || v.IsCompound {
+			total += kdfRounds(v.Bytes, depth+1)
+		}
+		if total > maxKDFRounds {
+			break
+		}
+	}
+	return total
+}
+
+// roundsOf is an INTEGER; one that has no place in 32 bits is too many.
+func roundsOf(der []byte) int {
+	var n int32
+	if _, err := asn1.Unmarshal(der, &n); err != nil {
+		return math.MaxInt32
+	}
+	return int(max(n, 0))
 }
 
 func samePublicKey(a, b crypto.PublicKey) bool {
@@ -215,7 +261,7 @@ func rootsEnd(file string) (end time.Time, ok bool) {
 	if file == "" {
 		return end, false
 	}
-	rest, err := os.ReadFile(file)
+	rest, err := readPublic(file)
 	if err != nil {
 		return end, false
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 )
 
@@ -198,7 +197,7 @@ func (a APNsConfig) load() (c credentials, err error) {
 		}
 	}
 	if c.roots, err = loadRoots(a.RootCA); err == nil && a.RootCA != "" {
-		c.anchors, err = os.ReadFile(a.RootCA)
+		c.anchors, err = readPublic(a.RootCA)
 	}
 	if err != nil {
 		return c, fmt.Errorf("push.apns.root_ca: %w", err)

@@ -3,7 +3,6 @@ package push
 import (
 	"crypto/x509"
 	"fmt"
-	"os"
 	"slices"
 )
 
@@ -98,7 +97,7 @@ func loadRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := readPublic(file)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 )
 
@@ -47,7 +46,7 @@ func (c FCMConfig) load() (creds fcmCredentials, err error) {
 		return creds, fmt.Errorf("push.fcm.service_account_file: %w", err)
 	}
 	if creds.roots, err = loadRoots(c.RootCA); err == nil && c.RootCA != "" {
-		creds.anchors, err = os.ReadFile(c.RootCA)
+		creds.anchors, err = readPublic(c.RootCA)
 	}
 	if err != nil {
 		return creds, fmt.Errorf("push.fcm.root_ca: %w", err)

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"os"
 	"reflect"
 	"sync"
 )
@@ -26,7 +25,7 @@ type keptProvider struct {
 func (k *kept) use(cfg any, files []string, build func() (Provider, error)) (Provider, error) {
 	var parts [][]byte
 	for _, name := range files {
-		content, _ := os.ReadFile(name) // what cannot be read is build's to report
+		content, _ := readPublic(name) // what cannot be read is build's to report
 		parts = append(parts, []byte(name), content)
 	}
 	content := digestOf(parts...)

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // A sealed credential file is text: a header line that names the master key it
@@ -62,20 +63,14 @@ func readCredential(file, masterKeyFile string) ([]byte, error) {
 // readPrivate reads a small file that only its owner, or its group for
 // reading, may open.
 func readPrivate(file string) ([]byte, error) {
-	f, err := os.Open(file)
+	f, info, err := openRegular(file)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("%s may not be read by user %d: chown %d %s", file, os.Getuid(), os.Getuid(), file)
 	} else if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	switch mode := info.Mode(); {
-	case !mode.IsRegular():
-		return nil, fmt.Errorf("%s is no regular file", file)
 	case mode.Perm()&0o007 != 0:
 		return nil, fmt.Errorf("%s can be read by others (mode %04o): chmod o= %s", file, mode.Perm(), file)
 	case info.Size() > maxCredential:
@@ -87,6 +82,40 @@ func readPrivate(file string) ([]byte, error) {
 		return nil, fmt.Errorf("%s could not be read whole: %w", file, err)
 	}
 	return raw[:n], nil
+}
+
+// openRegular opens a file for reading that is one: a named pipe would hold the
+// reload until somebody writes to it, and a device has no end.
+func openRegular(file string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// maxAnchors: a system's whole bundle of trust anchors has some 250 kB.
+const maxAnchors = 4 << 20
+
+// readPublic reads a file of which nothing is secret.
+func readPublic(file string) ([]byte, error) {
+	f, info, err := openRegular(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info.Size() > maxAnchors {
+		return nil, fmt.Errorf("%s has %d bytes: at most %d are read", file, info.Size(), maxAnchors)
+	}
+	return io.ReadAll(io.LimitReader(f, maxAnchors))
 }
 
 // openKeyFile opens the content of a sealed file. Its errors follow the file's name.
