@@ -136,7 +136,7 @@ func (f *fcm) Push(ctx context.Context, t Target, m Message) (Outcome, bool) {
 			return out, retry
 		}
 		x.reason = redact(redact(x.reason, t.PRID), x.bearer) // which is logged, too
-		r := fcmReactionTo(x.status, x.row())
+		r := fcmReactionTo(x.status, x.row)
 		if done[r.do] || !job.again(r.do, x) {
 			return f.conclude(job, x, r)
 		}
@@ -212,15 +212,7 @@ type fcmExchange struct {
 	*answer
 	bearer string // access token that it went with
 	reason string // "" when the body was no JSON of theirs
-	about  bool   // the reason concerns the registration token
-}
-
-// row is the reason as the table of reactions has it.
-func (x *fcmExchange) row() string {
-	if x.about {
-		return aboutToken
-	}
-	return x.reason
+	row    string // the reason as the table of reactions has it
 }
 
 // request makes one HTTP request. Without an answer the outcome is final, but
@@ -247,7 +239,7 @@ func (j *fcmJob) request(ctx context.Context) (x *fcmExchange, out Outcome, retr
 		out, retry = x.unanswered(ctx, j.out, "push.fcm.root_ca")
 		return nil, out, retry
 	}
-	x.reason, x.about = fcmReason(x.body) // half of one is no JSON
+	x.reason, x.row = fcmReason(x.body) // half of one is no JSON
 	return x, Outcome{}, false
 }
 

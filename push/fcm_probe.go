@@ -69,7 +69,7 @@ func (p *fcmProject) probeSend(ctx context.Context, w way, r *ProbeResult) {
 		return
 	}
 	r.dated(x.answer)
-	switch re := fcmReactionTo(x.status, x.row()); re.verdict {
+	switch re := fcmReactionTo(x.status, x.row); re.verdict {
 	case Gone, Sent:
 		r.Proved = fmt.Sprintf("%s takes the service account for project %s", r.Host, p.cfg.Project)
 		if home := p.account.home; home != p.cfg.Project {

@@ -29,8 +29,11 @@ type fcmReaction struct {
 	advice  string // for the administrator, with alarm
 }
 
-// aboutToken is the reason of a 400 that concerns the registration token.
-const aboutToken = "INVALID_ARGUMENT message.token"
+// Reasons of the table that no code alone tells.
+const (
+	aboutToken   = "INVALID_ARGUMENT message.token" // a 400 that concerns the registration token
+	projectQuota = "RATE_LIMIT_EXCEEDED"            // Google's reason for the project's quota, FCM's own is QUOTA_EXCEEDED for any
+)
 
 const (
 	adviceSender  = "the registration token belongs to another Firebase project: compare push.fcm.project with the app's google-services.json"
@@ -65,8 +68,9 @@ func fcmReactions() []fcmReaction {
 		{405, "", Refused, true, fcmNothing, adviceProject},
 		{413, "", Refused, true, fcmMinimal, adviceBug},
 
-		{429, "RATE_LIMIT_EXCEEDED", Failed, true, fcmWait, adviceQuota}, // of the project
-		{429, "", Failed, false, fcmBackOff, ""},                         // QUOTA_EXCEEDED: of the device, 240 a minute
+		{429, projectQuota, Failed, true, fcmWait, adviceQuota},
+		{429, "QUOTA_EXCEEDED", Failed, false, fcmBackOff, ""}, // of the device, 240 a minute
+		{429, "", Failed, false, fcmWait, ""},                  // nothing is said of the device: its next call is pushed
 
 		{500, "", Failed, false, fcmFresh, ""}, // INTERNAL
 		{503, "", Failed, false, fcmFresh, ""}, // UNAVAILABLE
@@ -104,17 +108,33 @@ type fcmDetail struct {
 	Violations []struct {
 		Field string `json:"field"`
 	} `json:"fieldViolations"` // of google.rpc.BadRequest
+	Quotas []struct {
+		Subject     string `json:"subject"`
+		Description string `json:"description"`
+	} `json:"violations"` // of google.rpc.QuotaFailure
+}
+
+// notDevices: the quota that is used up is named, and is not the device's. A
+// project that sends too much must not keep its devices from their next calls.
+func (d fcmDetail) notDevices() bool {
+	for _, q := range d.Quotas {
+		if strings.Contains(strings.ToLower(q.Subject+q.Description), "device") {
+			return false
+		}
+	}
+	return len(d.Quotas) > 0
 }
 
 // fcmReason reads why FCM refused a push: FCM's own code, else Google's reason,
-// else the canonical code; "" when the body is not theirs. About says that it
-// is the registration token that is at fault.
-func fcmReason(body []byte) (reason string, about bool) {
+// else the canonical code; "" when the body is not theirs. row is the reason as
+// the table of reactions has it.
+func fcmReason(body []byte) (reason, row string) {
 	var said fcmError
 	if json.Unmarshal(body, &said) != nil {
-		return "", false
+		return "", ""
 	}
 	var code, info string
+	project := false
 	var fields []string
 	for _, raw := range said.Error.Details {
 		var d fcmDetail
@@ -126,6 +146,9 @@ func fcmReason(body []byte) (reason string, about bool) {
 			code = printable(d.ErrorCode)
 		case "ErrorInfo":
 			info = printable(d.Reason)
+			project = project || info == projectQuota
+		case "QuotaFailure":
+			project = project || d.notDevices()
 		case "BadRequest":
 			for _, v := range d.Violations {
 				fields = append(fields, v.Field)
@@ -137,7 +160,13 @@ func fcmReason(body []byte) (reason string, about bool) {
 			break
 		}
 	}
-	return reason, reason == "INVALID_ARGUMENT" && isAboutToken(said.Error.Message, fields, code != "")
+	switch {
+	case reason == "INVALID_ARGUMENT" && isAboutToken(said.Error.Message, fields, code != ""):
+		return reason, aboutToken
+	case project:
+		return reason, projectQuota
+	}
+	return reason, reason
 }
 
 // isAboutToken: either the field is named, or, in the form of the second

@@ -136,9 +136,44 @@ func TestFCMReason(t *testing.T) {
 		"nothing":         {``, "", false},
 		"control":         {`{"error":{"status":"A\n\u0000B"}}`, "AB", false},
 	} {
-		if reason, about := fcmReason([]byte(tt.body)); reason != tt.reason || about != tt.about {
-			t.Errorf("%s: %q %v, want %q %v", name, reason, about, tt.reason, tt.about)
+		if reason, row := fcmReason([]byte(tt.body)); reason != tt.reason || (row == aboutToken) != tt.about {
+			t.Errorf("%s: %q %q, want %q %v", name, reason, row, tt.reason, tt.about)
 		}
+	}
+}
+
+// TestFCMWhoseQuota: a quota that is not the device's leaves the device alone
+// no longer than the push, whatever else the answer holds.
+func TestFCMWhoseQuota(t *testing.T) {
+	const fcmErr = `{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"QUOTA_EXCEEDED"}`
+	quota := func(text string) string {
+		return `,{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[` + text + `]}`
+	}
+	for name, tt := range map[string]struct {
+		details string
+		device  bool
+		alarm   bool
+	}{
+		"FCM's word alone":    {fcmErr, true, false},
+		"the device's":        {fcmErr + quota(`{"subject":"device","description":"Device message rate exceeded"}`), true, false},
+		"no violation":        {fcmErr + quota(``), true, false},
+		"the project's":       {fcmErr + quota(`{"subject":"project:1","description":"Message rate exceeded"}`), false, true},
+		"the project's, else": {fcmErr + `,{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"RATE_LIMIT_EXCEEDED"}`, false, true},
+		"nothing":             {``, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFCMPipeWorld(t, nil)
+				defer w.close()
+				w.service.Answer(testRegistration, pushtest.Answer{Status: 429, Body: `{"error":{"status":"RESOURCE_EXHAUSTED","details":[` + tt.details + `]}}`})
+				if out := w.send(testMessage("u1")); out.Verdict != Failed || out.Alarm != tt.alarm || out.Attempts != 1 {
+					t.Errorf("outcome %+v", out)
+				}
+				if out := w.send(testMessage("u2")); (out.Verdict == Sent) == tt.device {
+					t.Errorf("the next call: %+v", out)
+				}
+			})
+		})
 	}
 }
 
@@ -148,9 +183,9 @@ func FuzzFCMReason(f *testing.F) {
 	f.Add([]byte(`{"error":{"status":"NOT_FOUND","message":"m","details":[{"@type":"a.FcmError","errorCode":"UNREGISTERED"},{"@type":"a.BadRequest","fieldViolations":[{"field":"message.token"}]}]}}`))
 	f.Add([]byte(`<html>`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		reason, about := fcmReason(body)
-		if len(reason) > maxReason || (reason != "" && !isVisible(reason)) || (about && reason != "INVALID_ARGUMENT") {
-			t.Errorf("%q %v", reason, about)
+		reason, row := fcmReason(body)
+		if len(reason) > maxReason || (reason != "" && !isVisible(reason)) || (row == aboutToken && reason != "INVALID_ARGUMENT") {
+			t.Errorf("%q %q", reason, row)
 		}
 	})
 }
