@@ -237,7 +237,7 @@ func TestOutageOfFCM(t *testing.T) {
 // TestOutageOfAWebhook: a plain HTTP client is under it, so that each attempt
 // of a push, of which there are three, tries a connection.
 func TestOutageOfAWebhook(t *testing.T) {
-	for name, what := range map[string]trouble{"refuses": netRefuses, "silent": netSilent} {
+	for name, what := range map[string]trouble{"refuses": netRefuses, "silent": netSilent, "deaf": netDeaf, "resets": netResets} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newHookWorld(t, nil)

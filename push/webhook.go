@@ -150,7 +150,11 @@ func (w *webhook) request(ctx context.Context, id string, body []byte, attempt i
 		return &answer{err: fmt.Errorf("%d requests wait for the receiver already: %w", webhookAtOnce, ctx.Err()), safe: true}
 	}
 	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	var line atomic.Pointer[line]
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { sent.Store(true) },
+		GotConn:      func(got httptrace.GotConnInfo) { line.Store(lineOf(got.Conn)) },
+	})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
 	if err != nil {
 		return &answer{err: errors.New("the request could not be built"), safe: true}
@@ -164,8 +168,13 @@ func (w *webhook) request(ctx context.Context, id string, body []byte, attempt i
 		// once where a kept connection turns out to be closed.
 		req.Header["X-Idempotency-Key"] = []string{}
 	}
+	start := time.Now()
 	res, err := w.tr.RoundTrip(req)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && line.Load().silent(start) {
+			line.Load().Close()
+			w.tr.CloseIdleConnections() // they have the same way, and its fate
+		}
 		return &answer{err: err, safe: !sent.Load()}
 	}
 	a := &answer{status: res.StatusCode, header: res.Header}

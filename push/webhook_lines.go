@@ -2,8 +2,10 @@ package push
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -54,8 +56,48 @@ func (l *lines) track(dial DialFunc) DialFunc {
 			return nil, err
 		}
 		defer done()
-		return dial(ctx, network, addr)
+		nc, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &line{Conn: nc}, nil
 	}
+}
+
+// lineSilence is how long at least a connection that lets requests through and
+// nothing back is borne.
+const lineSilence = time.Second
+
+// line is a connection. A firewall that has forgotten one drops what comes by
+// it, and net/http would send every request of HTTP/2 by it until a ping fails,
+// after half a minute: those that bring no answer have it closed before.
+type line struct {
+	net.Conn
+	heard atomic.Int64 // Unix time of the last byte, in ns
+}
+
+// lineOf is the connection under one of net/http's; nil: none of ours.
+func lineOf(nc net.Conn) *line {
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
+	l, _ := nc.(*line)
+	return l
+}
+
+// Read remembers when.
+func (l *line) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if n > 0 {
+		l.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// silent says that nothing has come since a request was made by it, for longer
+// than a receiver that is only slow would say nothing at all.
+func (l *line) silent(since time.Time) bool {
+	return l != nil && time.Since(since) >= lineSilence && l.heard.Load() < since.UnixNano()
 }
 
 // close ends what is under way and waits for it. What is connected then is
