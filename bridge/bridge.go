@@ -36,6 +36,7 @@ type targets interface {
 	SetEnvironment(d location.Device, environment string)
 	Pushed(d location.Device, p location.LastPush)
 	Woke(aor, deviceID string, took time.Duration)
+	Overslept(aor, deviceID string, whole bool)
 }
 
 // graveyard keeps the tombstones.

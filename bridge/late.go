@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"reveille/push"
 	"reveille/rtp"
 	"reveille/sip"
 	"reveille/sip/location"
@@ -47,6 +48,9 @@ func (c *Call) tombstone(d *device, why sip.Reason) location.Tombstone {
 	}
 	if d.asleep && !d.touched() {
 		t.Pushed = d.pushedAt
+		if d.outcome.verdict == push.Sent && d.overslept() {
+			c.bridge.targets.Overslept(d.AOR, d.ID, d.patience >= c.bridge.cfg.WakeTimeout)
+		}
 	}
 	return t
 }

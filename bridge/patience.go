@@ -28,9 +28,15 @@ const (
 // bounds it and eight further wakes make it forgotten. Quick ones (an app that
 // was opened by hand just then) can't make the wait too short, since the slowest
 // rules.
-func (c Config) patience(w location.Wakes) time.Duration {
-	slowest, n := w.Slowest()
-	if n < wakesKnown {
+//
+// A push is valid for as long as it is waited for its device: Apple drops it
+// then, and so does the app. So a device whose wakes have become slower than
+// that never comes, and nothing would be learned of it ever again. A device in
+// doubt (see location.Service.Overslept) has the whole of calls.wake_timeout
+// therefore: the call after one that it has missed, and then one in four.
+func (c Config) patience(d location.Device) time.Duration {
+	slowest, n := d.Wakes.Slowest()
+	if n < wakesKnown || d.Doubt > 0 {
 		return c.WakeTimeout
 	}
 	return min(max(2*slowest+wakeMargin, c.WakeTimeoutMin), c.WakeTimeout)

@@ -30,7 +30,7 @@ func TestPatience(t *testing.T) {
 		"nor below wake_timeout_min":      {wakes(.01, .01, .01), 8 * time.Second},
 		"clocks that jumped are no wakes": {wakes(1, -3600, 1e9, 0, 1, 1), 8 * time.Second},
 	} {
-		if got := DefaultConfig().patience(c.wakes); got != c.want {
+		if got := DefaultConfig().patience(location.Device{Wakes: c.wakes}); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
@@ -38,7 +38,8 @@ func TestPatience(t *testing.T) {
 	off.WakeTimeoutMin = off.WakeTimeout
 	short := DefaultConfig()
 	short.WakeTimeout = 5 * time.Second
-	if off.patience(wakes(1, 1, 1)) != 20*time.Second || short.patience(wakes(1, 1, 1)) != 5*time.Second {
+	quick := location.Device{Wakes: wakes(1, 1, 1)}
+	if off.patience(quick) != 20*time.Second || short.patience(quick) != 5*time.Second {
 		t.Error("wake_timeout_min at or above wake_timeout must leave all of it")
 	}
 }

@@ -146,7 +146,37 @@ func TestAppThatIsOpenedLaterHasNotWoken(t *testing.T) {
 		w.taken(p)
 		p.Drop()
 		time.Sleep(time.Minute)
+		w.waited(w.gaveUp(), 20*time.Second) // since it has overslept
+		time.Sleep(time.Minute)
 		w.waited(w.gaveUp(), 8*time.Second)
+	})
+}
+
+// The network has become slow: the phone takes 12 s, and gets 8. Apple drops the
+// push then, so that it does not even come late.
+func TestLearnedWaitIsNotTooShortForEver(t *testing.T) {
+	call(t, nil, func(w *world) {
+		p := w.wokeThrice(phoneOptions{})
+		w.wakes(p, -1)
+		w.waited(w.gaveUp(), 8*time.Second)
+		w.wakes(p, 12*time.Second)
+		time.Sleep(time.Minute)
+		w.callAndSleep(p)
+		w.wakes(p, -1)
+		w.waited(w.gaveUp(), 20*time.Second) // as it is known to need now
+	})
+}
+
+// It is off: its callers hear so after 8 s, but for the second and then one in four.
+func TestDeviceThatIsOffGetsTheWholeTimeOnceInFour(t *testing.T) {
+	call(t, nil, func(w *world) {
+		p := w.wokeThrice(phoneOptions{})
+		w.wakes(p, -1)
+		for _, want := range []time.Duration{8, 20, 8, 8, 8, 20, 8} {
+			w.waited(w.gaveUp(), want*time.Second)
+			w.validFor(want * time.Second)
+			time.Sleep(time.Minute)
+		}
 	})
 }
 
@@ -182,6 +212,8 @@ func TestCallWaitsForTheSlowestOfItsDevices(t *testing.T) {
 		w.waited(w.gaveUp(), 20*time.Second)
 		time.Sleep(time.Minute)
 		w.service.Unregister(pushtest.Production, second.token, time.Now())
+		w.waited(w.gaveUp(), 20*time.Second) // the first has overslept
+		time.Sleep(time.Minute)
 		w.waited(w.gaveUp(), 8*time.Second)
 	})
 }

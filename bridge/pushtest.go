@@ -56,7 +56,7 @@ func (b *Bridge) testDevice(ctx context.Context, d location.Device) PushRecord {
 	defer cancel()
 	o := b.push.Send(ctx, device, pushTarget(d.Target), push.Message{
 		UUID: id, CallID: id, Handle: "0", HandleType: "number", CallerName: "Test push", To: d.AOR, Trunk: "push-test", Test: true,
-		IssuedAt: now, ExpiresAt: now.Add(b.cfg.patience(d.Wakes)), TargetSince: d.Confirmed,
+		IssuedAt: now, ExpiresAt: now.Add(b.cfg.patience(d)), TargetSince: d.Confirmed,
 		Still: func() bool { return b.loc.HasTarget(d) },
 	})
 	b.learn(d, o)

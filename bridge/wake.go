@@ -46,7 +46,7 @@ func (c *Call) push(ctx context.Context, d *device) {
 	}
 	d.pushed, d.pushing, d.pushedAt, d.outcome, d.wake = true, true, time.Now(), outcome{}, 0
 	d.sleeps = true
-	d.patience = c.bridge.cfg.patience(d.Wakes)
+	d.patience = c.bridge.cfg.patience(d.Device)
 	c.rec.step("push", d.ID, d.Target.Provider)
 	m, target := c.message(d), d.Device
 	m.Still = func() bool { return c.bridge.loc.HasTarget(target) }

@@ -77,6 +77,9 @@ type Device struct {
 	Confirmed time.Time
 	Seen      time.Time // last REGISTER or Provision
 	Wakes     Wakes     // how long it took to wake, see Woke
+	// Doubt is whether Wakes may tell no more how long it takes, above 0: see
+	// Overslept. It is not stored.
+	Doubt int8
 }
 
 // DeviceKey names a device among those of all AORs.

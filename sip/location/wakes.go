@@ -94,8 +94,30 @@ func (l *Service) Woke(aor, deviceID string, took time.Duration) {
 	if r == nil {
 		return
 	}
-	r.Wakes = r.Wakes.Add(took)
+	r.Wakes, r.Doubt = r.Wakes.Add(took), 0
 	if !r.Target.IsZero() { // only those are stored
 		l.writer.alongDevice(r.Device)
+	}
+}
+
+// wholeWaits is in how many waits in vain a device gets all the time there is.
+const wholeWaits = 4
+
+// Overslept notes that a device has not come in the time that it was waited
+// for, after a push that was accepted; whole: that was all the time there is.
+// After a shorter one Doubt is above 0, for one whole wait: then it is off, more
+// likely, and doubted again after three further calls.
+func (l *Service) Overslept(aor, deviceID string, whole bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[aor]
+	if a == nil || a.devices[deviceID] == nil {
+		return
+	}
+	r := a.devices[deviceID]
+	if whole {
+		r.Doubt = 2 - wholeWaits
+	} else {
+		r.Doubt = min(r.Doubt+1, 1)
 	}
 }
