@@ -20,7 +20,8 @@ func devicesCommand() *command {
   registered   it has a live binding: a call goes there at once
   asleep       it has a push target: a call wakes it
   unreachable  it has neither: open the app once
-TOKENS are what it gave to be woken by: voip (calls) and alert of Apple's, key for sealed caller data.` + "\n" + askingHelp,
+TOKENS are what it gave to be woken by: voip (calls) and alert of Apple's, key for sealed caller data.
+WAKES IN is the time from a push to its REGISTER, of its last eight wakes the middle one and the slowest.` + "\n" + askingHelp,
 		run: func(ctx context.Context, p *process, c *command, args []string) int {
 			flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			a := askingFlags(flags)
@@ -45,7 +46,7 @@ func showDevices(w io.Writer, l admin.DeviceList, now time.Time) {
 		fmt.Fprintln(w, "no devices: nothing has registered yet, nor was provisioned")
 		return
 	}
-	rows := [][]string{{"EXTENSION", "DEVICE", "STATE", "PUSH", "TOKENS", "LAST PUSH", "SEEN", "ADDRESS", "EXPIRES", "APP"}}
+	rows := [][]string{{"EXTENSION", "DEVICE", "STATE", "PUSH", "TOKENS", "LAST PUSH", "WAKES IN", "SEEN", "ADDRESS", "EXPIRES", "APP"}}
 	for _, d := range l.Devices {
 		state, push, address, expires := "unreachable", "", "", ""
 		if d.Push != nil {
@@ -55,7 +56,7 @@ func showDevices(w io.Writer, l admin.DeviceList, now time.Time) {
 			b := d.Bindings[0]
 			state, address, expires = "registered", b.Transport+" "+b.Remote, in(b.Expires, now)
 		}
-		rows = append(rows, []string{d.Extension, short(d.ID), state, push, tokens(d.Push), lastPush(d.LastPush, now), age(d.Seen, now), address, expires, d.UserAgent})
+		rows = append(rows, []string{d.Extension, short(d.ID), state, push, tokens(d.Push), lastPush(d.LastPush, now), wakesIn(d.WakeMS), age(d.Seen, now), address, expires, d.UserAgent})
 	}
 	table(w, rows)
 }
@@ -81,6 +82,19 @@ func lastPush(p *admin.LastPush, now time.Time) string {
 		return ""
 	}
 	return words(p.Outcome, p.Reason, age(p.At, now), "ago")
+}
+
+// wakesIn is "0.9s, 4.0s at most": the middle one of the last wakes, and the slowest.
+func wakesIn(ms []float64) string {
+	if len(ms) == 0 {
+		return ""
+	}
+	ms = slices.Sorted(slices.Values(ms))
+	middle, slowest := ms[(len(ms)-1)/2]/1000, ms[len(ms)-1]/1000
+	if len(ms) == 1 {
+		return fmt.Sprintf("%.1fs", middle)
+	}
+	return fmt.Sprintf("%.1fs, %.1fs at most", middle, slowest)
 }
 
 // words joins those that are not empty.

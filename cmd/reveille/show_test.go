@@ -72,8 +72,8 @@ func TestTables(t *testing.T) {
 			showDevices(w, admin.DeviceList{Devices: []admin.Device{
 				{ID: "63f59d27b5562a37a3f3", Extension: "1001", UserAgent: "App/1\x07", Seen: now.Add(-time.Minute), Push: push,
 					Bindings: []admin.Binding{{Transport: "TLS", Remote: "198.51.100.7:40000", Expires: now.Add(time.Hour)}}},
-				{ID: "d2", Extension: "1002", Seen: noon(), Push: push, LastPush: &admin.LastPush{At: now.Add(-3 * time.Minute), Outcome: "sent"}},
-				{ID: "d4", Extension: "1002", Seen: noon(), Push: fcm, LastPush: &admin.LastPush{At: now.Add(-3 * time.Minute), Outcome: "gone", Reason: "UNREGISTERED"}},
+				{ID: "d2", Extension: "1002", Seen: noon(), Push: push, WakeMS: []float64{930, 4020, 870}, LastPush: &admin.LastPush{At: now.Add(-3 * time.Minute), Outcome: "sent"}},
+				{ID: "d4", Extension: "1002", Seen: noon(), Push: fcm, WakeMS: []float64{1260}, LastPush: &admin.LastPush{At: now.Add(-3 * time.Minute), Outcome: "gone", Reason: "UNREGISTERED"}},
 				{ID: "d3", Extension: "1003", Seen: now.Add(-100 * time.Hour)},
 			}}, now)
 		},
