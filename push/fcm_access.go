@@ -287,7 +287,7 @@ func (t *accessTransport) explain(err error) *accessError {
 		return &accessError{reason: "Certificate", alarm: true,
 			text: fmt.Sprintf("the token endpoint: %v: install the system's CA certificates, or set push.fcm.root_ca to the endpoint's own", badCert)}
 	case t.err != nil:
-		return &accessError{reason: "AccessToken", text: fmt.Sprintf("the token endpoint cannot be reached: %v", t.err)}
+		return &accessError{reason: "AccessToken", text: fmt.Sprintf("the token endpoint cannot be reached: %s", unquoted(t.err.Error()))}
 	case errors.As(err, &refused) && refused.Response != nil:
 		return explainRefusal(refused.Response, refused.Body)
 	}

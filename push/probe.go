@@ -222,5 +222,5 @@ func (w way) silent(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errLost) {
 		return fmt.Errorf("%s takes the connection and gives no answer within %v: it hangs, or a proxy or firewall swallows HTTP/2; try again, then look at what is in between", w.host(), probeAnswer)
 	}
-	return fmt.Errorf("%s gives no answer: %w; try again, then look at what is in between", w.host(), err)
+	return fmt.Errorf("%s gives no answer: %s; try again, then look at what is in between", w.host(), unquoted(err.Error()))
 }

@@ -16,10 +16,61 @@ func (t Target) redacted(out Outcome) Outcome {
 	if out.Err == nil {
 		return out
 	}
-	if text := out.Err.Error(); redact(text, t.PRID) != text {
-		out.Err = errors.New(redact(text, t.PRID))
+	text := out.Err.Error()
+	if said := redact(unquoted(text), t.PRID); said != text {
+		out.Err = errors.New(said)
 	}
 	return out
+}
+
+// What an error may say. Those of net/http quote a peer that speaks no HTTP, or
+// why it ends a connection: its own words, up to 64 kB of them, and what it was
+// sent: tokens, signatures, the assertion that an access token is given for.
+const (
+	maxRun   = 64 // characters without a space or quotation mark; a JWT has some 200
+	maxError = 600
+)
+
+// unquoted takes out of an error's text what is too long to be a word, and
+// bounds the whole.
+func unquoted(text string) string {
+	if len(text) <= maxRun {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 && b.Len() <= maxError {
+		n := strings.IndexAny(text, " \"")
+		if n < 0 {
+			n = len(text)
+		}
+		if n > maxRun && !isHost(text[:n]) {
+			b.WriteString("[redacted]")
+		} else {
+			b.WriteString(text[:n])
+		}
+		if text = text[n:]; text != "" {
+			b.WriteByte(text[0])
+			text = text[1:]
+		}
+	}
+	if b.Len() > maxError {
+		return strings.ToValidUTF8(b.String()[:maxError], "") + "…"
+	}
+	return b.String()
+}
+
+// isHost: a host's name, perhaps with its port, may be longer than any word.
+func isHost(s string) bool {
+	label := 0
+	for _, c := range []byte(s) {
+		if label++; c == '.' {
+			label = 0
+		}
+		if label > 63 || (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != ':' {
+			return false
+		}
+	}
+	return len(s) < 264 // RFC 1035 §2.3.4
 }
 
 // redact takes the tokens of a pn-prid, and longer parts of them, out of a text.
