@@ -58,6 +58,7 @@ type dialer interface {
 // pusher wakes devices.
 type pusher interface {
 	Send(ctx context.Context, device string, t push.Target, m push.Message) push.Outcome
+	Providers() []string // as configured
 }
 
 // relay carries the audio.

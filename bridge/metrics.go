@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,16 +46,22 @@ func (m *metrics) moved(from, to string) {
 }
 
 func (m *metrics) woke(provider string, after time.Duration) {
-	m.wake.WithLabelValues(providerLabel(provider)).Observe(after.Seconds())
+	m.wake.WithLabelValues(provider).Observe(after.Seconds())
 }
 
-// providerLabel keeps the label closed: a device chooses its pn-provider.
-func providerLabel(p string) string {
+// providerLabel keeps the label closed, as a device chooses its pn-provider:
+// Apple's, Google's, and those that are configured.
+func providerLabel(p string, configured []string) string {
 	switch p {
 	case "apns", "apns.dev":
 		return "apns"
 	case "fcm":
 		return "fcm"
+	}
+	for _, name := range configured {
+		if strings.EqualFold(name, p) {
+			return name
+		}
 	}
 	return "other"
 }

@@ -69,7 +69,7 @@ func (c *Call) awake(d *device, b location.Binding) {
 	c.rec.step("REGISTER", d.ID, "")
 	if byPush {
 		d.wake = b.Registered.Sub(d.pushedAt)
-		c.bridge.metrics.woke(d.Target.Provider, d.wake)
+		c.bridge.metrics.woke(providerLabel(d.Target.Provider, c.bridge.push.Providers()), d.wake)
 		if !d.touched() {
 			c.bridge.learnWake(d.AOR, d.ID, d.wake)
 		}

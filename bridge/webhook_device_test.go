@@ -63,6 +63,7 @@ func TestPhoneOfAPushServiceOfOnesOwn(t *testing.T) {
 		if len(r.Pushes) != 1 || r.Pushes[0].Provider != "mypush" {
 			t.Errorf("pushes on record: %+v", r.Pushes)
 		}
+		equal(t, "wakes by mypush", w.wakesBy("mypush"), 1)
 		w.awake(phoneOptions{name: "desk", digit: "2", wakes: -1, change: func(o *siptest.PhoneOptions) {
 			own(o)
 			as("1002")(o)
@@ -75,4 +76,19 @@ func TestPhoneOfAPushServiceOfOnesOwn(t *testing.T) {
 		}
 		hook.Close()
 	})
+}
+
+// wakesBy is how many reveille_wake_seconds has of a provider.
+func (w *world) wakesBy(provider string) (n uint64) {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	w.must(err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "reveille_wake_seconds" && m.GetLabel()[0].GetValue() == provider {
+				n += m.GetHistogram().GetSampleCount()
+			}
+		}
+	}
+	return n
 }

@@ -16,7 +16,7 @@ const (
 // Expiry is when a certificate of the configuration ends.
 type Expiry struct {
 	Path     string // of its key below `push`, such as apns[0].certificate
-	Provider string // "apns"
+	Provider string // "apns", "fcm", or a webhook's
 	Name     string // what it is for: the topic; "root_ca of" the topic
 	File     string
 	NotAfter time.Time
@@ -31,6 +31,12 @@ func (c Config) Expiries() []Expiry {
 		for _, e := range a.expiries() {
 			e.Path = fmt.Sprintf("apns[%d].%s", i, e.Path)
 			all = append(all, e)
+		}
+	}
+	for i, f := range c.FCM {
+		if end, ok := rootsEnd(f.RootCA); ok {
+			all = append(all, Expiry{Path: fmt.Sprintf("fcm[%d].root_ca", i), Provider: fcmName, Name: f.Project + " root_ca", File: f.RootCA, NotAfter: end,
+				Mend: "put the endpoint's new authority into the file beside the old one"})
 		}
 	}
 	for i, w := range c.Webhook {

@@ -102,3 +102,15 @@ func TestRootCAEnds(t *testing.T) {
 		t.Errorf("of a missing file: %+v", all)
 	}
 }
+
+// Each provider's further authorities are watched.
+func TestRootCAOfEachProvider(t *testing.T) {
+	w := newSocketWorld(t)
+	ca := w.cfg.APNs[0].RootCA
+	all := Config{FCM: []FCMConfig{{Project: "example-phone", RootCA: ca}}, Webhook: []WebhookConfig{{Provider: "mypush", RootCA: ca}}}.Expiries()
+	for i, path := range []string{"fcm[0].root_ca", "webhook[0].root_ca"} {
+		if len(all) != 2 || all[i].Path != path || all[i].NotAfter.Year() != 2199 {
+			t.Fatalf("%+v", all)
+		}
+	}
+}
