@@ -118,7 +118,7 @@ func TestPushesOnRecord(t *testing.T) {
 		equal(t, "its wake", fmt.Sprint(a.WakeMS, r.WakeMS), "521 521")
 		equal(t, "second", fmt.Sprintf("%s %d %d %s", b.Outcome, b.Status, b.Attempts, b.Reason), "refused 403 2 Forbidden")
 		equal(t, "its wake", b.WakeMS, 0)
-		if !strings.HasPrefix(b.Error, "APNs answered 403 Forbidden: ") {
+		if !strings.HasPrefix(b.Error, "APNs answered 403 Forbidden, to key ") {
 			t.Errorf("its cause: %s", b.Error)
 		}
 		for _, s := range r.Timeline {

@@ -89,7 +89,7 @@ func (c *Call) message(d *device) push.Message {
 }
 
 // pushAnswered takes a provider's word. A push that may have been accepted is
-// hoped for as one that was, and never sent again.
+// hoped for as one that was, and never sent again. The Sender has logged it.
 func (c *Call) pushAnswered(ctx context.Context, d *device, o *push.Outcome) {
 	d.pushing, d.stopPush, d.outcome = false, nil, outcomeOf(o)
 	r := pushRecord(d.Device, *o)
@@ -98,9 +98,6 @@ func (c *Call) pushAnswered(ctx context.Context, d *device, o *push.Outcome) {
 	c.rec.step("push "+r.Outcome, d.ID, r.line())
 	if o.Verdict == push.Sent || o.Uncertain {
 		c.fellAsleep(ctx, d, o.Uncertain)
-	}
-	if o.Verdict != push.Sent {
-		c.log().Warn("push failed", "device", d.ID, "outcome", r.Outcome, "code", r.Status, "reason", r.Reason, "err", r.Error)
 	}
 	c.tellPushes()
 }

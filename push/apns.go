@@ -101,7 +101,7 @@ func (a *apns) noteAgain(m Message, x *apnsExchange, r reaction) {
 	if r.do == minimal {
 		level = slog.LevelError
 	}
-	a.log.Log(context.Background(), level, "push refused, trying again", "call", m.UUID, "code", x.status, "err", answerError(x, r.advice))
+	a.log.Log(context.Background(), level, "push refused, trying again", "call", m.UUID, "provider", apnsName, "code", x.status, "err", answerError(x, r.advice))
 }
 
 // job is one attempt on its way.
@@ -127,7 +127,7 @@ func (a *apns) prepare(t Target, m Message) (*job, Outcome) {
 	app, remote := a.find(t.Param)
 	if app == nil {
 		return nil, Outcome{Verdict: Refused, Alarm: true, Reason: "UnknownTopic",
-			Err: errors.New("the device's pn-param names no configured app: compare push.apns.topic and team_id with it")}
+			Err: a.unknownTopic(t.Param)}
 	}
 	j := &job{accounts: a.accounts, app: app, env: app.environment(t), target: t, message: m}
 	var err error
@@ -277,6 +277,8 @@ func (a *apns) conclude(j *job, x *apnsExchange, r reaction) (out Outcome, retry
 	case otherEnv:
 		if j.held {
 			out.Verdict, advice = Failed, "the other environment was not tried, since too many tokens were bad lately: the device stays"
+		} else if len(j.app.sides) == 1 {
+			advice = fmt.Sprintf(adviceOneEnv, j.env)
 		}
 	case backOff:
 		a.accounts.backOff.add(j.token, cmp.Or(x.retryAfter(), backOffDefault))
@@ -286,7 +288,7 @@ func (a *apns) conclude(j *job, x *apnsExchange, r reaction) (out Outcome, retry
 		}
 	}
 	if out.Verdict != Sent {
-		out.Err = answerError(x, advice)
+		out.Err = j.side().cfg.refusal(x, advice)
 	}
 	return out, retry
 }
@@ -295,9 +297,6 @@ func answerError(x *apnsExchange, advice string) error {
 	text := fmt.Sprintf("APNs answered %d %s", x.status, cmp.Or(x.reason, http.StatusText(x.status), "without a reason"))
 	if advice != "" {
 		text += ": " + advice
-	}
-	if at := x.date(); advice == adviceClock && !at.IsZero() {
-		text += fmt.Sprintf(" (this machine minus APNs: %v)", time.Since(at).Round(time.Second))
 	}
 	return errors.New(text)
 }
@@ -308,5 +307,5 @@ func (j *job) unanswered(ctx context.Context, x *apnsExchange) (out Outcome, ret
 	if j.flipped {
 		out.Environment = j.env
 	}
-	return x.unanswered(ctx, out, "push.apns.root_ca")
+	return x.unanswered(ctx, out, way{base: j.side().host(j.env), rootCA: "push.apns.root_ca"})
 }

@@ -2,11 +2,8 @@ package push
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -74,29 +71,5 @@ func (r *ProbeResult) judgeAPNs(cfg APNsConfig, x *apnsExchange) {
 		r.Err = fmt.Errorf("%w: %s is busy or has a fault of its own; try again in some minutes", answerError(x, ""), r.Host)
 		return
 	}
-	r.Err = answerError(x, re.advice)
-	if re.advice == adviceKey {
-		r.Err = fmt.Errorf("%w, to key %s of team %s: %s", answerError(x, ""), cfg.KeyID, cfg.TeamID, adviceKey)
-	}
-	if hint := cfg.keyHint(); re.advice == adviceKey && hint != "" {
-		r.Err = errors.New(answerError(x, "").Error() + ": " + hint)
-	}
-	if x.reason == "InvalidProviderToken" && r.Dated && r.Skew.Abs() > time.Minute {
-		r.Err = errors.New(answerError(x, adviceSkew).Error() + fmt.Sprintf(" (this machine minus APNs: %v)", r.Skew))
-	}
-}
-
-const adviceSkew = "this machine's clock is wrong, and so are the times in the provider token: set the clock (NTP)"
-
-// keyName is what Apple calls a key's file.
-var keyName = regexp.MustCompile(`AuthKey_([A-Z0-9]{10})\b`)
-
-// keyHint tells of a key_id that is not the one in the name of the key's file:
-// the commonest way to give a wrong one.
-func (a APNsConfig) keyHint() string {
-	name := keyName.FindStringSubmatch(filepath.Base(a.KeyFile))
-	if name == nil || name[1] == a.KeyID {
-		return ""
-	}
-	return fmt.Sprintf("push.apns.key_id is %s, and key_file is %s: set key_id to %s, or take the right file", a.KeyID, filepath.Base(a.KeyFile), name[1])
+	r.Err = cfg.refusal(x, re.advice)
 }

@@ -153,6 +153,9 @@ func (p *connPool) dial(d *dial) {
 	cc, err := p.tr.NewClientConn(context.WithValue(ctx, rawConnKey{}, &raw), "https", p.addr)
 	if err != nil {
 		err = fmt.Errorf("connecting to %s: %w", p.addr, err)
+		if problem := (way{base: "https://" + p.addr, rootCA: "root_ca"}).explain(err); problem != nil {
+			err = inWords{problem.Error(), err}
+		}
 	}
 	p.mu.Lock()
 	if p.dialling == d {

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -103,24 +104,33 @@ func (p *connPool) failed(c *conn, gate *gate, err error) *answer {
 
 // unanswered completes the outcome of a request that brought no answer. Another
 // attempt is made only when the provider certainly did nothing about this one.
-// rootCA is the configuration key of the provider's further trust anchors.
-func (a *answer) unanswered(ctx context.Context, out Outcome, rootCA string) (_ Outcome, retry bool) {
-	out.Verdict, out.Err = Failed, a.err
+func (a *answer) unanswered(ctx context.Context, out Outcome, to way) (_ Outcome, retry bool) {
+	out.Verdict, out.Err = Failed, cmp.Or(to.explain(a.err), a.err)
 	var badCert *tls.CertificateVerificationError
 	switch {
 	case errors.As(a.err, &badCert):
 		out.Alarm, out.Reason = true, "Certificate"
-		out.Err = fmt.Errorf("%w: install the system's CA certificates, or set %s to the endpoint's own", a.err, rootCA)
 	case !a.safe:
 		out.Uncertain, out.Reason = true, "NoAnswer"
-		out.Err = fmt.Errorf("the push was sent but no answer came (%w): it may have arrived and is not sent again", a.err)
+		out.Err = errors.New(to.unheard(a.err) + ": it may have arrived and is not sent again")
 	case ctx.Err() != nil:
 		out.Reason = "Deadline"
+		if errors.Is(a.err, context.DeadlineExceeded) {
+			out.Err = inWords{"there was no connection to " + to.host() + " in time", a.err}
+		}
 	default:
 		out.Reason = "Unreachable"
 		retry = true
 	}
 	return out, retry
+}
+
+// unheard is the error of a push that may have been accepted.
+func (w way) unheard(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "the push was sent to " + w.host() + ", but no answer came in time"
+	}
+	return fmt.Sprintf("the push was sent to %s, but no answer came (%v)", w.host(), err)
 }
 
 // turnedAway recognises the errors after which net/http's own transport would

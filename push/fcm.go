@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -152,7 +154,7 @@ func (f *fcm) noteAgain(p *fcmProject, m Message, x *fcmExchange, r fcmReaction)
 	if r.do == fcmMinimal {
 		level = slog.LevelError
 	}
-	f.log.Log(context.Background(), level, "push refused, trying again", "call", m.UUID, "code", x.status, "err", x.refusal(p.advice(r)))
+	f.log.Log(context.Background(), level, "push refused, trying again", "call", m.UUID, "provider", fcmName, "code", x.status, "err", x.refusal(p.advice(r)))
 }
 
 // advice is that of a reaction; where the service account is of another
@@ -188,7 +190,7 @@ func (f *fcm) prepare(t Target, m Message) (*fcmJob, Outcome) {
 	p := f.find(t.Param)
 	if p == nil {
 		return nil, Outcome{Verdict: Refused, Alarm: true, Reason: "UnknownProject",
-			Err: errors.New("the device's pn-param names no configured project: compare push.fcm.project and sender_id with it")}
+			Err: foreignApp(t.Param, slices.Collect(maps.Keys(f.projects)), "push.fcm.project and sender_id")}
 	}
 	if err := f.checkToken(t.PRID); err != nil {
 		return nil, Outcome{Verdict: Gone, Reason: "MalformedToken", Err: err}
@@ -236,7 +238,7 @@ func (j *fcmJob) request(ctx context.Context) (x *fcmExchange, out Outcome, retr
 	j.out.Attempts++
 	x = &fcmExchange{answer: j.project.account.pool.exchange(req, body), bearer: bearer}
 	if x.err != nil {
-		out, retry = x.unanswered(ctx, j.out, "push.fcm.root_ca")
+		out, retry = x.unanswered(ctx, j.out, way{base: j.project.url, rootCA: "push.fcm.root_ca"})
 		return nil, out, retry
 	}
 	x.reason, x.row = fcmReason(x.body) // half of one is no JSON

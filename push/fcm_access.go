@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -244,7 +245,7 @@ func (s *accessSource) fetch() (access, *accessError) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})).Token()
 	if err != nil {
-		return access{}, wire.explain(err)
+		return access{}, wire.explain(err, way{base: s.conf.TokenURL, rootCA: "push.fcm.root_ca"})
 	}
 	if !isAccessToken(token.AccessToken) || (token.TokenType != "" && !strings.EqualFold(token.TokenType, "bearer")) {
 		return access{}, &accessError{reason: "AccessToken", text: "the token endpoint answered without an access token: does a proxy stand before it?"}
@@ -279,15 +280,19 @@ func (t *accessTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // explain says what an error means, and how to mend it.
-func (t *accessTransport) explain(err error) *accessError {
+func (t *accessTransport) explain(err error, to way) *accessError {
 	var badCert *tls.CertificateVerificationError
 	var refused *oauth2.RetrieveError
 	switch {
 	case errors.As(t.err, &badCert):
 		return &accessError{reason: "Certificate", alarm: true,
-			text: fmt.Sprintf("the token endpoint: %v: install the system's CA certificates, or set push.fcm.root_ca to the endpoint's own", badCert)}
+			text: fmt.Sprintf("the token endpoint: %v", cmp.Or(to.explain(t.err), t.err))}
 	case t.err != nil:
-		return &accessError{reason: "AccessToken", text: fmt.Sprintf("the token endpoint cannot be reached: %s", unquoted(t.err.Error()))}
+		problem := to.explain(t.err)
+		if problem == nil {
+			problem = errors.New(unquoted(t.err.Error()))
+		}
+		return &accessError{reason: "AccessToken", text: fmt.Sprintf("the token endpoint: %v", problem)}
 	case errors.As(err, &refused) && refused.Response != nil:
 		return explainRefusal(refused.Response, refused.Body)
 	}
@@ -314,9 +319,9 @@ func explainRefusal(res *http.Response, body []byte) *accessError {
 	case strings.Contains(said.Description, "Signature"):
 		advice = "the service account's key was deleted: " + howToGetAccount
 	case strings.Contains(said.Description, "short-lived"):
-		advice = "set this machine's clock (NTP)"
-		if at, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-			advice += fmt.Sprintf(" (this machine minus Google: %v)", time.Since(at).Round(time.Second))
+		advice = "set this machine's clock (timedatectl set-ntp true)"
+		if ahead := (&answer{header: res.Header}).aheadOf(); ahead != 0 {
+			advice = setClock(ahead, "Google")
 		}
 	}
 	return &accessError{verdict: Refused, alarm: true, reason: printable(said.Error), text: text + ": " + advice, header: res.Header}

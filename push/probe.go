@@ -1,18 +1,14 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -78,24 +74,6 @@ const (
 	probeAnswer = 5 * time.Second
 )
 
-// way is how a probe gets to a push service.
-type way struct {
-	base         string            // https URL, or http
-	roots        *x509.CertPool    // nil: the system's
-	certificates []tls.Certificate // to show; none: nobody asks for one
-	dial         DialFunc          // nil: the real network
-	rootCA       string            // the configuration key of the roots
-}
-
-// host is the host:port of the URL.
-func (w way) host() string {
-	u, err := url.Parse(w.base)
-	if err != nil {
-		return ""
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), map[string]string{"http": "80"}[u.Scheme], "443"))
-}
-
 // walk goes the way step by step (name, connection, certificate), so that each
 // fault gets its own words. It sends no request. Behind a proxy it has nothing
 // to look at.
@@ -136,17 +114,6 @@ func (w way) resolve(ctx context.Context, name string) error {
 	return explainDNS(name, err)
 }
 
-func explainDNS(name string, err error) error {
-	var missing *net.DNSError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &missing) && missing.IsNotFound:
-		return fmt.Errorf("DNS: there is no host %s; check the spelling of the name, and the name servers in /etc/resolv.conf", name)
-	}
-	return fmt.Errorf("DNS: %s could not be looked up, the name server does not answer; check /etc/resolv.conf, and that port 53 is let out", name)
-}
-
 func (w way) connect(ctx context.Context, addr, port string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeStep)
 	defer cancel()
@@ -155,13 +122,13 @@ func (w way) connect(ctx context.Context, addr, port string) (net.Conn, error) {
 		dial = (&net.Dialer{}).DialContext
 	}
 	conn, err := dial(ctx, "tcp", addr)
-	switch {
-	case err == nil:
+	if err == nil {
 		return conn, nil
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%s refuses connections: nothing listens on that port, or a firewall rejects it; check the endpoint, and let TCP %s out", addr, port)
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return nil, fmt.Errorf("there is no route to %s; check this machine's network (ip route)", addr)
+	}
+	if problem := w.explain(err); problem != nil {
+		return nil, problem
+	}
+	switch {
 	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("%s does not take the connection within %v: a firewall drops it without a word; let TCP %s out", addr, probeStep, port)
 	}
@@ -183,29 +150,6 @@ func (w way) shake(ctx context.Context, conn net.Conn, name string) error {
 		return fmt.Errorf("%s takes the connection, and then no TLS handshake within %v: it hangs, or a firewall looks into TLS; try: openssl s_client -connect %s", w.host(), probeStep, w.host())
 	}
 	return fmt.Errorf("TLS with %s fails: %w; is it the right port, and does a proxy sit in between?", w.host(), err)
-}
-
-// untrusted tells what is wrong with a certificate; nil: something else is.
-func (w way) untrusted(name string, err error) error {
-	var bad *tls.CertificateVerificationError
-	if !errors.As(err, &bad) || len(bad.UnverifiedCertificates) == 0 {
-		return nil
-	}
-	leaf := bad.UnverifiedCertificates[0]
-	issuer := clean(cmp.Or(leaf.Issuer.CommonName, leaf.Issuer.String()), 64)
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	switch {
-	case errors.As(err, &unknown):
-		return fmt.Errorf("the certificate of %s is signed by %q, which this machine does not trust; install its CA certificates (package ca-certificates), or name that authority in %s", w.host(), issuer, w.rootCA)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("the certificate of %s holds from %s to %s, and this machine says that it is %s; set the clock, or renew the certificate",
-			w.host(), leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly), time.Now().Format(time.DateOnly))
-	case errors.As(err, &host):
-		return fmt.Errorf("the certificate of %s is not for the name %s (it is by %q); check the endpoint, and whether a proxy sits in between", w.host(), name, issuer)
-	}
-	return fmt.Errorf("the certificate of %s cannot be trusted: %w; check %s", w.host(), bad.Err, w.rootCA)
 }
 
 // The clock: tokens are refused when it is minutes off.

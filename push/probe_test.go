@@ -61,8 +61,8 @@ func TestProbeSaysWhatAppleMeans(t *testing.T) {
 		want     []string
 	}{
 		"revoked":           {func(w *world) { w.service.Revoke(w.cfg.APNs[0].KeyID) }, false, []string{"403 InvalidProviderToken", "not revoked"}},
-		"clock behind":      {func(w *world) { w.service.SetClock(90 * time.Minute) }, false, []string{"403 ExpiredProviderToken", "set this machine's clock", "this machine minus APNs: -1h"}},
-		"clock ahead":       {func(w *world) { w.service.SetClock(-90 * time.Minute) }, false, []string{"403 InvalidProviderToken", "this machine's clock is wrong", "1h30m"}},
+		"clock behind":      {func(w *world) { w.service.SetClock(90 * time.Minute) }, false, []string{"403 ExpiredProviderToken", "this machine's clock is 1h", "behind that of APNs: set it"}},
+		"clock ahead":       {func(w *world) { w.service.SetClock(-90 * time.Minute) }, false, []string{"403 InvalidProviderToken", "this machine's clock is 1h30m", "ahead of that of APNs"}},
 		"other environment": {answering(pushtest.Reject(403, "BadEnvironmentKeyInToken")), false, []string{"one environment only", "push.apns.environment"}},
 		"topic":             {answering(pushtest.Reject(400, "TopicDisallowed")), false, []string{"TopicDisallowed", "push.apns.topic"}},
 		"busy":              {answering(pushtest.Reject(503, "ServiceUnavailable")), true, []string{"503", "try again"}},

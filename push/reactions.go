@@ -29,14 +29,15 @@ type reaction struct {
 }
 
 const (
-	adviceTopic = "topic and app do not belong together: compare push.apns.topic with the app's bundle id and the pn-param it registers"
-	adviceKey   = "the signing key is not accepted: compare push.apns.key_id and team_id with developer.apple.com and see that the key is not revoked and has APNs enabled"
-	adviceEnv   = "the signing key is for one environment only: set push.apns.environment to it, and add a second entry with a key for the other, or make a key for both"
-	adviceCert  = "the client certificate is not accepted: see that push.apns.certificate has not ended, is not revoked and is for this topic and environment, or use a .p8 key (push.apns.key_file)"
-	adviceClock = "Apple calls a fresh provider token expired: set this machine's clock (NTP)"
-	adviceNodes = "provider tokens change too often: do several machines use this key with clocks apart?"
-	adviceBug   = "the push itself was refused: please report this as a bug"
-	adviceHost  = "the host does not know Apple's interface: check push.apns.endpoint"
+	adviceTopic  = "topic and app do not belong together: compare push.apns.topic with the app's bundle id and the pn-param it registers"
+	adviceKey    = "the signing key is not accepted: compare push.apns.key_id and team_id with developer.apple.com and see that the key is not revoked and has APNs enabled"
+	adviceEnv    = "the signing key is for one environment only: set push.apns.environment to it, and add a second entry with a key for the other, or make a key for both"
+	adviceCert   = "the client certificate is not accepted: see that push.apns.certificate has not ended, is not revoked and is for this topic and environment, or use a .p8 key (push.apns.key_file)"
+	adviceClock  = "Apple calls a fresh provider token expired: set this machine's clock (NTP)"
+	adviceOneEnv = "it is no token of %s, the only environment of push.apns for this app: an app that Xcode installed has tokens of the sandbox, any other of production; set environment: auto"
+	adviceNodes  = "provider tokens change too often: do several machines use this key with clocks apart?"
+	adviceBug    = "the push itself was refused: please report this as a bug"
+	adviceHost   = "the host does not know Apple's interface: check push.apns.endpoint"
 )
 
 // reactions is the table of what each answer of APNs means and what is done

@@ -256,8 +256,13 @@ func (s *Sender) finish(provider string, m Message, device string, out Outcome, 
 func outcomeAttrs(provider string, m Message, device string, out Outcome) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("call", m.UUID), slog.String("device", device), slog.String("provider", provider),
-		slog.Int("code", out.Status), slog.String("reason", out.Reason), slog.String("id", out.ID),
-		slog.Int("attempts", out.Attempts), slog.Duration("took", out.Took),
+		slog.Int("code", out.Status), slog.Int("attempts", out.Attempts), slog.Duration("took", out.Took),
+	}
+	if out.Reason != "" {
+		attrs = append(attrs, slog.String("reason", out.Reason))
+	}
+	if out.ID != "" {
+		attrs = append(attrs, slog.String("id", out.ID))
 	}
 	if out.Environment != "" {
 		attrs = append(attrs, slog.String("environment", out.Environment))

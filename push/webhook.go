@@ -195,9 +195,10 @@ func (w *webhook) share(ctx context.Context, attempt int) (context.Context, cont
 // conclude turns an answer, or none, into the outcome.
 func (w *webhook) conclude(ctx context.Context, a *answer, t Target) (out Outcome, retry bool) {
 	if a.err != nil {
-		out, retry = a.unanswered(ctx, out, "push.webhook.root_ca")
+		to := way{base: w.url.Scheme + "://" + w.url.Host, rootCA: "push.webhook.root_ca"}
+		out, retry = a.unanswered(ctx, out, to)
 		if out.Uncertain && w.form.repeatable() {
-			out.Err = fmt.Errorf("the push was sent but no answer came: %w", a.err)
+			out.Err = errors.New(to.unheard(a.err))
 			retry = ctx.Err() == nil
 		}
 		return out, retry
@@ -210,6 +211,9 @@ func (w *webhook) conclude(ctx context.Context, a *answer, t Target) (out Outcom
 		return out, false
 	}
 	out.Err = fmt.Errorf("%s answered %d %s", w.url.Host, a.status, out.Reason)
+	if ahead := a.aheadOf(); ahead != 0 && r.advice == adviceSecret {
+		r.advice = setClock(ahead, "the receiver")
+	}
 	if r.advice != "" {
 		out.Err = fmt.Errorf("%w: %s", out.Err, r.advice)
 	}

@@ -67,9 +67,9 @@ func (r *ProbeResult) judgeWebhook(w *webhook, a *answer, nowhere Target) {
 	case re.advice == adviceRefused:
 		r.Proved = said + " to a signed ping, which it need not know: the signature is not refused"
 	default:
-		r.Err = fmt.Errorf("%s: %s", said, re.advice)
-		if re.advice == adviceSecret && r.Dated && r.Skew.Abs() > time.Minute {
-			r.Err = fmt.Errorf("%w (this machine minus the receiver: %v)", r.Err, r.Skew)
+		if ahead := a.aheadOf(); ahead != 0 && re.advice == adviceSecret {
+			re.advice = setClock(ahead, "the receiver")
 		}
+		r.Err = fmt.Errorf("%s: %s", said, re.advice)
 	}
 }

@@ -34,7 +34,7 @@ func TestProbeOfAWebhook(t *testing.T) {
 		"in order":         {func(*hookWorld) {}, "answered 400 Bad Request to a signed ping, which it need not know", false, nil},
 		"knows a ping":     {func(w *hookWorld) { w.service.Answer("", pushtest.Answer{Status: 204}) }, "answered 204 No Content to a signed ping", false, nil},
 		"another secret":   {func(w *hookWorld) { w.service.SetSecrets([]byte("another secret of many bytes")) }, "", false, []string{"401", "compare push.webhook.secret_file"}},
-		"clock":            {func(w *hookWorld) { w.service.SetClock(time.Hour) }, "", false, []string{"401", "the clocks of both", "this machine minus the receiver: -1h"}},
+		"clock":            {func(w *hookWorld) { w.service.SetClock(time.Hour) }, "", false, []string{"401", "this machine's clock is", "behind that of the receiver: set it"}},
 		"not there":        {func(w *hookWorld) { w.service.Answer("", pushtest.Reject(404, "")) }, "", false, []string{"404", "compare push.webhook.url"}},
 		"moved":            {func(w *hookWorld) { w.service.Answer("", pushtest.Reject(301, "")) }, "", false, []string{"301", "redirects are not followed"}},
 		"busy":             {func(w *hookWorld) { w.service.Answer("", pushtest.Reject(503, "")) }, "", true, []string{"503", "try again"}},

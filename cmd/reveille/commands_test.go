@@ -245,14 +245,14 @@ func TestPushTestExitCodes(t *testing.T) {
 	for answer, want := range map[string]result{
 		`{"pushes":[]}`: {1, "no device with a push target", ""},
 		`{"pushes":[{"device":"0123456789","provider":"apns","outcome":"sent","status":200,"id":"A","ms":12.4}]}`:                                                                                         {0, "device 01234567: sent by apns after 12 ms, status 200, id A", ""},
-		`{"pushes":[{"device":"a","outcome":"sent"},{"device":"b","provider":"apns","environment":"sandbox","outcome":"gone","status":410,"reason":"Bad","attempts":2,"error":"APNs answered 410 Bad"}]}`: {1, "device b: gone by apns (sandbox) after 0 ms, status 410, reason Bad, 2 requests: APNs answered 410 Bad; the token is dead and was dropped", ""},
+		`{"pushes":[{"device":"a","outcome":"sent"},{"device":"b","provider":"apns","environment":"sandbox","outcome":"gone","status":410,"reason":"Bad","attempts":2,"error":"APNs answered 410 Bad"}]}`: {1, "device b: gone by apns (sandbox) after 0 ms, status 410, reason Bad, 2 requests: APNs answered 410 Bad; the token was dropped", ""},
 		`{"pushes":[{"device":"a","outcome":"refused","error":"compare key_id"}]}`:                                                                                                                        {1, ": compare key_id\n", ""},
 		`{"pushes":[{"device":"a","outcome":"budget","error":"no push was sent"}]}`:                                                                                                                       {1, ": no push was sent; wait a minute", ""},
 		`{"pushes":[{"device":"a","outcome":"failed","status":429}]}`:                                                                                                                                     {1, "does something else push this device", ""},
 		`{"pushes":[{"device":"a","outcome":"failed","status":503}]}`:                                                                                                                                     {1, "is in trouble: try again", ""},
 		`{"pushes":[{"device":"a","outcome":"failed","uncertain":true}]}`:                                                                                                                                 {1, "did the phone ring", ""},
 		`{"pushes":[{"device":"a","outcome":"refused"}]}`:                                                                                                                                                 {1, "configuration", ""},
-		`{"pushes":[{"device":"a","outcome":"failed"}]}`:                                                                                                                                                  {1, "could not be reached", ""},
+		`{"pushes":[{"device":"a","outcome":"failed"}]}`:                                                                                                                                                  {1, "reveille doctor", ""},
 	} {
 		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != "POST" || r.URL.EscapedPath() != "/api/v1/extensions/10%2F01/push-test" {

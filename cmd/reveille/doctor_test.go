@@ -115,8 +115,8 @@ func TestDoctorReadsTheClock(t *testing.T) {
 	}{
 		{30 * time.Second, "ok    clock: it agrees", "ok    push apns"},
 		{2 * time.Minute, "warn  clock: this machine is 2m0s behind", "ok    push apns"},
-		{-3 * time.Minute, "warn  clock: this machine is 3m0s ahead of", "FAIL  push apns com.example.phone production: APNs answered 403 InvalidProviderToken: this machine's clock is wrong"},
-		{90 * time.Minute, "FAIL  clock: this machine is 1h30m0s behind", "FAIL  push apns com.example.phone production: APNs answered 403 ExpiredProviderToken: Apple calls a fresh provider token expired: set this machine's clock"},
+		{-3 * time.Minute, "warn  clock: this machine is 3m0s ahead of", "FAIL  push apns com.example.phone production: APNs answered 403 InvalidProviderToken: this machine's clock is 3m"},
+		{90 * time.Minute, "FAIL  clock: this machine is 1h30m0s behind", "FAIL  push apns com.example.phone production: APNs answered 403 ExpiredProviderToken: this machine's clock is 1h"},
 	} {
 		c.apns.SetClock(tt.ahead)
 		r := reveille(t, "doctor", "-c", c.file(c.apnsEntry()))

@@ -114,7 +114,7 @@ func pushLine(r bridge.PushRecord) string {
 func nextStep(r bridge.PushRecord) string {
 	switch {
 	case r.Outcome == "gone":
-		return "the token is dead and was dropped: open the app on that device, so that it registers with a new one"
+		return "the token was dropped: open the app on that device, so that it registers again"
 	case r.Outcome == "refused" && r.Error == "":
 		return "the configuration under push: is at fault, or the app's topic"
 	case r.Outcome == "budget":
@@ -127,6 +127,8 @@ func nextStep(r bridge.PushRecord) string {
 		return "does something else push this device? Wait, and try again"
 	case r.Status != 0:
 		return "the push service is in trouble: try again"
+	case r.Reason == "Certificate":
+		return ""
 	}
-	return "the push service could not be reached in time: reveille doctor looks at DNS, firewall and certificates"
+	return "reveille doctor tries each step of the way"
 }

@@ -67,6 +67,7 @@ func TestPushTestNamesCauseAndNextStep(t *testing.T) {
 	}
 	text := regexp.MustCompile(`after \d+ ms`).ReplaceAllString(out.stdout, "after N ms")
 	text = regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}`).ReplaceAllString(text, "ID")
+	text = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(text, "127.0.0.1:PORT")
 	golden(t, "push_test.txt", text)
 	if strings.Contains(text, "000000") || strings.Contains(text, "ffffff") {
 		t.Error("a token is shown")
