@@ -164,15 +164,17 @@ func (c PayloadConfig) validateHeaders(report func(path, problem string)) {
 const maxHeaderName = 64
 
 // isWithheld: headers that hold credentials, a signed identity, where messages
-// go, or who calls although they asked for privacy (RFC 3323 §4, RFC 3325
-// §9.1). In their compact forms too (RFC 3261 §7.3.3).
+// go, the dialog that a call is to take over (RFC 3891 §5), or who calls or has
+// diverted the call although they asked for privacy (RFC 3323 §4, RFC 3325
+// §9.1, RFC 5806 §9). In their compact forms too (RFC 3261 §7.3.3).
 func isWithheld(name string) bool {
 	return slices.Contains([]string{
 		"Authorization", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
 		"Authentication-Results", "Identity", "Y", "Identity-Info", "N", "Encryption", "Security-Client", "Security-Server", "Security-Verify",
 		"Via", "V", "Route", "Record-Route", "Path", "Service-Route", "Contact", "M", "From", "F", "Call-Id", "I",
 		"P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-Id", "P-Access-Network-Info", "P-Charging-Vector", "P-Charging-Function-Addresses",
-		"Geolocation", "History-Info", "Referred-By", "B", "Content-Length", "L", "Content-Type", "C",
+		"Geolocation", "History-Info", "Diversion", "Referred-By", "B", "Reply-To", "In-Reply-To",
+		"Cellular-Network-Info", "P-Visited-Network-Id", "Replaces", "Join", "Target-Dialog", "Content-Length", "L", "Content-Type", "C",
 	}, canonicalHeader(name))
 }
 

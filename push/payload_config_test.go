@@ -64,7 +64,8 @@ func TestPayloadFaults(t *testing.T) {
 
 func TestHeadersThatNeverLeave(t *testing.T) {
 	for _, name := range []string{"Authorization", "Proxy-Authorization", "Via", "v", "Record-Route", "Route", "Contact", "m", "Identity", "y", "From", "f",
-		"P-Asserted-Identity", "Call-ID", "i", "Security-Client", "P-Access-Network-Info", "Geolocation", "History-Info"} {
+		"P-Asserted-Identity", "Call-ID", "i", "Security-Client", "P-Access-Network-Info", "Geolocation", "History-Info",
+		"Diversion", "reply-to", "In-Reply-To", "Cellular-Network-Info", "P-Visited-Network-ID", "Replaces", "Join", "Target-Dialog"} {
 		n := 0
 		PayloadConfig{Headers: []string{strings.ToLower(name)}}.validate(func(string, string) { n++ }, formVoIP)
 		if n != 1 {

@@ -74,7 +74,8 @@ func TestClean(t *testing.T) {
 		strings.Repeat("x", 64):    strings.Repeat("x", 64),
 		strings.Repeat(" ", 1000):  "",
 		"<script>\"&'\\":           "<script>\"&'\\",
-		"x\U000e0041\U000e007fend": "xend", // tags
+		"x\U000e0041\U000e007fend": "xend",  // tags
+		"\uf8ff Apple\U000f0000":   "Apple", // private use
 	} {
 		if got := clean(in, maxText); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)

@@ -66,9 +66,10 @@ func isSpace(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Z, r
 
 // isHidden: C0, DEL, C1 (Cc); format characters (Cf: bidirectional marks,
 // embeddings and isolates, zero-width space and joiners, tags, BOM); the
-// invisible ones outside Cf (fillers, variation selectors); non-characters.
+// invisible ones outside Cf (fillers, variation selectors); non-characters; and
+// private use, where each maker of phones has signs of its own: U+F8FF is Apple's.
 func isHidden(r rune) bool {
-	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Cs,
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs,
 		unicode.Other_Default_Ignorable_Code_Point,
 		unicode.Variation_Selector,
 		unicode.Noncharacter_Code_Point)
