@@ -161,8 +161,8 @@ func (p *connPool) dial(d *dial) {
 	if p.dialling == d {
 		p.dialling = nil
 	}
-	if err == nil && p.closed {
-		cc.Close()
+	late := err == nil && p.closed
+	if late {
 		err = errPoolClosed
 	}
 	if err == nil {
@@ -174,8 +174,11 @@ func (p *connPool) dial(d *dial) {
 	}
 	p.mu.Unlock()
 	close(d.done)
-	if err == nil {
+	switch {
+	case err == nil:
 		cc.SetStateHook(p.changed)
+	case late:
+		cc.Close() // writes to the network: not under the mutex
 	}
 }
 

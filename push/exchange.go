@@ -63,6 +63,7 @@ func (p *connPool) once(req *http.Request, body []byte) *answer {
 	defer p.release(c)
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)() // close does not know of connections that are retired
 	gate := &gate{payload: body, raw: c.raw}
 	req = req.WithContext(ctx)
 	req.Body = gate

@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -247,6 +248,29 @@ func TestUntrustedCertificate(t *testing.T) {
 
 // TestManyStreams: 300 calls at once go over the warm connections, though the
 // service lets them have a single stream until the first is answered.
+// TestCloseEndsPushesOnRetiredConnections: those too that only wait for their
+// connection's last answer.
+func TestCloseEndsPushesOnRetiredConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPipeWorld(t, nil)
+		defer w.close()
+		synctest.Wait()
+		w.service.Answer(testToken, pushtest.Answer{Do: pushtest.Stall})
+		done := make(chan Outcome)
+		go func() { done <- w.send(testMessage("u1")) }()
+		synctest.Wait()
+		pool := w.sender.current().providers[0].(*apns).acquired[0].pools[Production]
+		for _, c := range slices.Clone(pool.conns) {
+			pool.retire(c)
+		}
+		start := time.Now()
+		w.sender.Close()
+		if out := <-done; out.Verdict != Failed || !out.Uncertain || time.Since(start) > 0 {
+			t.Errorf("outcome %+v after %v", out, time.Since(start))
+		}
+	})
+}
+
 func TestManyStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newPipeWorld(t, nil)
