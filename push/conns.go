@@ -19,6 +19,8 @@ import (
 // Numbers of the connection pool.
 const (
 	warmConns    = 2                // so that one can be lost or drained without a dial in a call's way
+	mostConns    = 8                // while the others have no stream left: Google gives a connection 100
+	busyStreams  = 50               // at least, on one that has none left; Apple gives a new one a single stream
 	pingEvery    = 30 * time.Second // silence after which a connection is pinged
 	pingTimeout  = 5 * time.Second
 	dialTimeout  = 5 * time.Second
@@ -200,6 +202,9 @@ func (p *connPool) acquire(ctx context.Context) (*conn, error) {
 		p.mu.Lock()
 		p.sweep()
 		if c := p.leastLoaded(); c != nil {
+			if len(p.conns) < mostConns && c.cc.Available() == 0 && c.cc.InFlight() >= busyStreams {
+				p.dialLocked() // for those that come after
+			}
 			c.load++
 			p.mu.Unlock()
 			return c, nil
