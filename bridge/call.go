@@ -194,9 +194,10 @@ func (c *Call) await(ctx context.Context, longest time.Duration, late *Ending) s
 				return c.over(c.mediaEnding(err))
 			}
 		case e := <-c.events:
-			if next := c.take(ctx, e, deadline); next.run != nil {
+			if next := c.take(ctx, e); next.run != nil {
 				return next
 			}
+			c.wait(deadline) // from now on for those that are left
 		case ch := <-c.in.Changes(): // an UPDATE: nobody else is concerned yet
 			c.changed(ctx, rtp.Trunk, ch)
 		case <-again:

@@ -170,12 +170,11 @@ func (c *Call) follow(ctx context.Context, d *device, out *sip.Outbound) {
 
 // take is one event of a call that nobody has answered yet. The zero state
 // means: go on waiting.
-func (c *Call) take(ctx context.Context, e *event, deadline *time.Timer) state {
+func (c *Call) take(ctx context.Context, e *event) state {
 	switch {
 	case e.nudge:
 	case e.push != nil:
 		c.pushAnswered(ctx, e.dev, e.push)
-		c.wait(deadline) // from now on for those that are left
 	case e.asked != nil:
 		return c.answeredBy(e)
 	case e.astray:

@@ -140,12 +140,13 @@ func (c *Call) takeTransferred(ctx context.Context, e *event, deadline *time.Tim
 			return c.transferFailed(code)
 		}
 	}
-	switch next := c.take(ctx, e, deadline); next.name {
+	switch next := c.take(ctx, e); next.name {
 	case "connecting": // by INVITE with Replaces
 		return c.transferred(ctx, c.winner)
 	case "over":
 		return c.transferFailed(500)
 	}
+	c.wait(deadline)
 	return state{}
 }
 

@@ -252,5 +252,5 @@ func (c *Call) lostSpeaks(ctx context.Context, e *event) state {
 		d.out.Cancel(sip.CompletedElsewhere())
 	}
 	d.out, d.lost, e.out = d.lost, nil, d.lost
-	return c.take(ctx, e, nil)
+	return c.take(ctx, e)
 }

@@ -140,6 +140,7 @@ func (c *Call) hopedFor(d *device) time.Time {
 		return d.pushedAt.Add(cfg.PushTimeout + d.patience)
 	case d.asleep && !d.heard, d.woke:
 		return d.until
+	case d.out != nil && d.quiet && d.sleeps: // its push has failed
 	case d.out != nil:
 		// From the first: one that comes by new flows for ever, and says nothing
 		// on any, keeps no caller for ever.

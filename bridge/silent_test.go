@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"reveille/push/pushtest"
 	"reveille/sip/siptest"
 )
 
@@ -77,5 +78,59 @@ func TestSilentDeviceOnEverNewFlowsKeepsNoCallerForEver(t *testing.T) {
 		}
 		w.await(c, 2*time.Second, "480")
 		w.ended("device_silent", 480)
+	})
+}
+
+// The mixtures: what the caller waits for is the last of the devices that may
+// yet come, and no more.
+func TestCallerWaitsForTheLastHopeOnly(t *testing.T) {
+	gone := pushtest.Answer{Status: 410, Reason: "Unregistered"}
+	for name, c := range map[string]struct {
+		third  pushtest.Answer
+		waits  time.Duration
+		ending string
+	}{
+		"all tokens dead, one device silent": {gone, 2 * time.Second, "push_gone"},
+		"and one push without an answer":     {pushtest.Answer{Do: pushtest.Stall}, 8 * time.Second, "push_failed"},
+		"and one refused":                    {pushtest.Reject(403, "Forbidden"), 2 * time.Second, "push_refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			call(t, threePhones, func(w *world) {
+				third := w.sleeping(phoneOptions{name: "third", digit: "3", wakes: -1})
+				second := w.sleeping(phoneOptions{name: "second", digit: "2", wakes: -1})
+				first := w.awake(phoneOptions{name: "first", wakes: -1})
+				time.Sleep(20 * time.Second)
+				first.Deafen(true)
+				w.service.Answer(first.token, gone)
+				w.service.Answer(second.token, gone)
+				w.service.Answer(third.token, c.third, c.third)
+				start := time.Now()
+				w.await(w.invite(siptest.Invitation{}), time.Minute, "480")
+				w.waited(time.Since(start), c.waits)
+				w.ended(c.ending, 480)
+				first.Deafen(false)
+			})
+		})
+	}
+}
+
+func threePhones(s *setup) {
+	s.columns = []string{"trunk", siptest.Bridge, "push", "first", "second", "third"}
+}
+
+// One has refused without a ring, after the other one's push was answered: the
+// wait is for that one alone from then on.
+func TestRefusalLeavesTheWaitOfTheOthers(t *testing.T) {
+	call(t, twoPhones, func(w *world) {
+		sleeper := w.wokeThrice(phoneOptions{name: "first"})
+		w.wakes(sleeper, -1)
+		w.awake(phoneOptions{name: "second", digit: "2", script: func(c *siptest.Call) {
+			if c.Sleep(time.Second) {
+				c.Respond(486, nil)
+			}
+		}, change: func(o *siptest.PhoneOptions) { o.Provider = "" }})
+		start := time.Now()
+		w.await(w.invite(siptest.Invitation{}), time.Minute, "486")
+		w.waited(time.Since(start), 8*time.Second)
 	})
 }
