@@ -144,7 +144,10 @@ const sharedDials = int32(5*time.Minute/dialPause) + 50
 
 func (o outageTest) run(t *testing.T, what trouble) {
 	t.Helper()
-	const each = 20 * time.Millisecond
+	each := 20 * time.Millisecond
+	if underRace {
+		each = 200 * time.Millisecond
+	}
 	o.mustSend(t, "before")
 	time.Sleep(time.Minute)
 	synctest.Wait()
