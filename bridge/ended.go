@@ -104,6 +104,7 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 		}
 	})
 	c.bridge.metrics.calls.WithLabelValues(c.in.Trunk().Name(), e.Name).Inc()
-	c.log().Info("call is over", "ending", e.Name, "code", refusal.Code, "verdict", e.Verdict, "duration", now.Sub(c.started))
-	c.bridge.cdr.Write(c.rec.snapshot())
+	last := c.rec.snapshot()
+	c.log().Info("call is over", "ending", e.Name, "code", last.Code, "verdict", e.Verdict, "duration", now.Sub(c.started))
+	c.bridge.cdr.Write(last)
 }

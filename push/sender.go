@@ -256,7 +256,10 @@ func (s *Sender) finish(provider string, m Message, device string, out Outcome, 
 func outcomeAttrs(provider string, m Message, device string, out Outcome) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("call", m.UUID), slog.String("device", device), slog.String("provider", provider),
-		slog.Int("code", out.Status), slog.Int("attempts", out.Attempts), slog.Duration("took", out.Took),
+		slog.Int("attempts", out.Attempts), slog.Duration("took", out.Took),
+	}
+	if out.Status != 0 {
+		attrs = append(attrs, slog.Int("code", out.Status))
 	}
 	if out.Reason != "" {
 		attrs = append(attrs, slog.String("reason", out.Reason))

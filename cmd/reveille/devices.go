@@ -20,7 +20,8 @@ func devicesCommand() *command {
   registered   it has a live binding: a call goes there at once
   asleep       it has a push target: a call wakes it
   unreachable  it has neither: open the app once
-TOKENS are what it gave to be woken by: voip (calls) and alert of Apple's, key for sealed caller data.
+TOKENS are what it gave to be woken by: voip (calls) and alert of Apple's, yes where a service has but
+one kind, key for sealed caller data.
 WAKES IN is the time from a push to its REGISTER, of its last eight wakes the middle one and the slowest.` + "\n" + askingHelp,
 		run: func(ctx context.Context, p *process, c *command, args []string) int {
 			flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
