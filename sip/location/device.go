@@ -46,6 +46,7 @@ func (l *Service) touch(a *account, u Update, c Contact, now time.Time) *flush {
 	id := c.DeviceID()
 	r := a.devices[id]
 	if r == nil {
+		l.crowdOut(a)
 		r = l.insertDevice(Device{ID: id, AOR: a.aor, Seen: now})
 	}
 	changed := r.Instance != c.Instance || r.UserAgent != u.UserAgent
@@ -67,6 +68,30 @@ func (l *Service) touch(a *account, u Update, c Contact, now time.Time) *flush {
 		l.save(r) // no one needs to wait for this
 	}
 	return r.durable
+}
+
+// mostDevices bounds what one password can fill the store with: a phone that
+// makes up a new instance at each REGISTER would else leave one for the whole
+// lifetime. Ten of them are pushed for a call.
+const mostDevices = 100
+
+// crowdOut makes room for a new device where there are too many: the one that
+// has not been seen for longest, and is not bound now, is forgotten. mu is held.
+func (l *Service) crowdOut(a *account) {
+	if len(a.devices) < mostDevices {
+		return
+	}
+	var oldest *deviceRecord
+	for _, r := range a.devices {
+		if !a.bound(r.ID) && (oldest == nil || r.Seen.Before(oldest.Seen)) {
+			oldest = r
+		}
+	}
+	if oldest == nil { // all are bound: Update.MaxContacts is the limit then
+		return
+	}
+	l.log.Warn("device forgotten: its extension has too many; it is the one that has not registered for longest", "aor", a.aor, "device", oldest.ID, "devices", len(a.devices))
+	l.dropTarget(a, oldest.ID)
 }
 
 // retarget gives a device its target and reports whether that is news. A token
