@@ -278,7 +278,12 @@ func (a *apns) conclude(j *job, x *apnsExchange, r reaction) (out Outcome, retry
 		if j.held {
 			out.Verdict, advice = Failed, "the other environment was not tried, since too many tokens were bad lately: the device stays"
 		} else if len(j.app.sides) == 1 {
+			// One that this environment has never taken may be good in the other: a
+			// wrong line in the configuration must not cost a fleet its tokens.
 			advice = fmt.Sprintf(adviceOneEnv, j.env)
+			if j.target.Environment != j.env {
+				out.Verdict, out.Alarm = Refused, true
+			}
 		}
 	case backOff:
 		a.accounts.backOff.add(j.token, cmp.Or(x.retryAfter(), backOffDefault))

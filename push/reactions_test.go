@@ -153,6 +153,8 @@ func TestBadDeviceTokenFlips(t *testing.T) {
 	})
 }
 
+// A token that the one configured environment refuses is dead where it has been
+// taken there before; else the configuration may be wrong, and the token stays.
 func TestFixedEnvironmentDoesNotFlip(t *testing.T) {
 	for _, env := range []string{Production, Sandbox} {
 		t.Run(env, func(t *testing.T) {
@@ -160,8 +162,12 @@ func TestFixedEnvironmentDoesNotFlip(t *testing.T) {
 				w := newPipeWorld(t, func(c *APNsConfig) { c.Environment = env })
 				defer w.close()
 				out := w.send(testMessage("u1"), func(t *Target) { t.PRID = "bb" + testToken; t.Environment = otherEnvironment(env) })
-				if out.Verdict != Gone || out.Attempts != 1 || w.hosts() != env[:1] {
+				if out.Verdict != Refused || !out.Alarm || out.Attempts != 1 || w.hosts() != env[:1] {
 					t.Errorf("outcome %+v, hosts %q", out, w.hosts())
+				}
+				out = w.send(testMessage("u2"), func(t *Target) { t.PRID = "bb" + testToken; t.Environment = env })
+				if out.Verdict != Gone || out.Attempts != 1 || w.hosts() != env[:1] {
+					t.Errorf("once it was taken there: %+v, hosts %q", out, w.hosts())
 				}
 			})
 		})
