@@ -240,7 +240,6 @@ type party struct {
 	secrets []string // that nobody may see
 	sender  *Sender
 	logs    *logBuffer
-	closed  bool
 }
 
 func newParty(t *testing.T, row conformant) *party {

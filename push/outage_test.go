@@ -167,7 +167,7 @@ func (o outageTest) run(t *testing.T, what trouble) {
 			case out.Uncertain:
 				uncertain.Add(1)
 			case out.Verdict == Sent:
-				firstSent.CompareAndSwap(0, int64(time.Now().Sub(mended)))
+				firstSent.CompareAndSwap(0, int64(time.Since(mended)))
 			}
 		})
 		time.Sleep(each)

@@ -72,7 +72,7 @@ func findPreset(name string) (preset, bool) {
 	return all[i], true
 }
 
-var errAcrobitsForm = errors.New("Acrobits apps are pushed by Acrobits' own service, which holds their credentials: configure them under push.webhook, " +
+var errAcrobitsForm = errors.New("apps of Acrobits are pushed by its own service, which holds their credentials: configure them under push.webhook, " +
 	"with provider: acrobits and url: https://pnm.cloudsoftphone.com/pnm2/send")
 
 // superset are our own fields. Every key but `test` is always present.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +206,13 @@ func (c *carrier) serve() {
 			return
 		}
 	}
+}
+
+// requests are those that came so far.
+func (c *carrier) requests() []*siptest.Message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.got)
 }
 
 func (c *carrier) follow(answer func(m *siptest.Message) (int, string)) {

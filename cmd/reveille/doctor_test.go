@@ -38,7 +38,7 @@ func TestDoctorWhereAllIsWell(t *testing.T) {
 	if c.apns.Counts().Accepted != 0 {
 		t.Error("a push was accepted")
 	}
-	for _, m := range c.carrier.got {
+	for _, m := range c.carrier.requests() {
 		if m.Get("Contact") != "" && m.Method() == "REGISTER" {
 			t.Errorf("a REGISTER that changes a binding:\n%s", m)
 		}

@@ -20,10 +20,15 @@ const (
 	clockSkew      = time.Minute // ours; Google does not say
 )
 
-var (
-	errAccount   = errors.New("Invalid grant: account not found")
-	errSignature = errors.New("Invalid JWT Signature.")
-	errTimes     = errors.New("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim.")
+// grantFault is what Google says is wrong with an assertion, in its words.
+type grantFault string
+
+func (f grantFault) Error() string { return string(f) }
+
+const (
+	errAccount   = grantFault("Invalid grant: account not found")
+	errSignature = grantFault("Invalid JWT Signature.")
+	errTimes     = grantFault("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim.")
 )
 
 // judgeGrant answers a request for an access token.
