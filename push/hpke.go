@@ -75,11 +75,6 @@ func hpkeSeal(key, uuid string, object []byte) (string, error) {
 
 func paddedLen(n int) int { return (n + sealBucket - 1) / sealBucket * sealBucket }
 
-// sealedLen is how many characters n bytes of JSON have once sealed.
-func sealedLen(n int) int {
-	return base64.RawURLEncoding.EncodedLen(paddedLen(n) + sealedExtra)
-}
-
 // sealable is how many bytes of JSON fit when sealed into this many
 // characters; 0 or less: none.
 func sealable(characters int) int {

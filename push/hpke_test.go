@@ -249,3 +249,8 @@ func BenchmarkSeal(b *testing.B) {
 		}
 	}
 }
+
+// sealedLen is how many characters n bytes of JSON have once sealed.
+func sealedLen(n int) int {
+	return base64.RawURLEncoding.EncodedLen(paddedLen(n) + sealedExtra)
+}

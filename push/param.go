@@ -13,9 +13,6 @@ type APNsParam struct {
 	Bundle string // bundle id, without ".voip"
 }
 
-// Topic is the apns-topic of the app's VoIP pushes.
-func (p APNsParam) Topic() string { return p.Bundle + voipSuffix }
-
 const (
 	voipSuffix   = ".voip"
 	remoteSuffix = ".remote"

@@ -94,8 +94,8 @@ func FuzzParam(f *testing.F) {
 	f.Add("&", ":&:")
 	f.Fuzz(func(t *testing.T, param, prid string) {
 		if p, err := ParseAPNsParam(param); err == nil {
-			again, err := ParseAPNsParam(p.Topic())
-			if err != nil || (again.Bundle != p.Bundle && again.Team == "") || strings.ContainsAny(p.Topic(), " \r\n\x00/&:") {
+			again, err := ParseAPNsParam(p.Bundle + voipSuffix)
+			if err != nil || (again.Bundle != p.Bundle && again.Team == "") || strings.ContainsAny(p.Bundle+voipSuffix, " \r\n\x00/&:") {
 				t.Fatalf("%q: %+v, again %+v, %v", param, p, again, err)
 			}
 		}
