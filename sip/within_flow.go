@@ -54,7 +54,7 @@ func (l *leg) atHome(f *flow) bool {
 	if own || l.aor == "" {
 		return true
 	}
-	for _, b := range l.srv.loc.Lookup(l.aor) {
+	for _, b := range l.srv.loc.Authenticated(l.aor) {
 		here := b.FlowID == f.id() || b.Path != "" && l.srv.registrar.edges.has(f.remote().Addr())
 		if here && (b.DeviceID == l.deviceID || l.deviceID == "") {
 			return true

@@ -195,13 +195,23 @@ func (l *Service) prune(a *account) {
 
 // Lookup returns the AOR's visible bindings: highest q first, then newest.
 func (l *Service) Lookup(aor string) []Binding {
+	return l.lookup(aor, func(r *record) bool { return r.visible })
+}
+
+// Authenticated is Lookup with the bindings of REGISTERs that are being answered: their devices have proved who they
+// are, and what they send next may overtake Publish.
+func (l *Service) Authenticated(aor string) []Binding {
+	return l.lookup(aor, func(*record) bool { return true })
+}
+
+func (l *Service) lookup(aor string, want func(*record) bool) []Binding {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[aor]
 	if a == nil {
 		return nil
 	}
-	return a.list(func(r *record) bool { return r.visible })
+	return a.list(want)
 }
 
 // HasFlow reports whether a visible binding stands on a flow.

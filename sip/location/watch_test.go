@@ -67,6 +67,9 @@ func TestPublishAfterResponse(t *testing.T) {
 		}
 		late := feed(t.Context(), l.Watch("1001")) // a call that comes in just now
 		wantFlows(t, l, "1001", "")
+		if got := flows(l.Authenticated("1001")); got != "tcp/1 " {
+			t.Errorf("between the 200 and its publication, authenticated on %q", got)
+		}
 		c.Publish()
 		if got := receive(t, ch); got != "tcp/1" {
 			t.Errorf("watcher got %q after the 200", got)
