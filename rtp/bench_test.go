@@ -241,7 +241,7 @@ func sessions(b *testing.B, peers [][2]netip.AddrPort) (ports [][2]netip.AddrPor
 		s.Connect()
 		var pair [2]netip.AddrPort
 		for side := range pair {
-			pair[side] = addrPort(s.sockets[side].address, s.sockets[side].port)
+			pair[side] = addrPort(s.audio.sockets[side].address, s.audio.sockets[side].port)
 		}
 		ports = append(ports, pair)
 	}

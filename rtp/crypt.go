@@ -25,7 +25,7 @@ type crypt struct {
 
 // protectLocked has the packet path use the keys of a side's descriptions.
 func (s *Session) protectLocked(side Side) {
-	e, end := &s.exchanges[side], &s.path.ends[side]
+	e, end := &s.exchanges[side], &s.audio.path.ends[side]
 	if e.remote == nil || e.ours == nil {
 		return
 	}
@@ -139,14 +139,4 @@ func mayBeSecret(packet []byte) bool {
 	}
 	n := 12 + 4*int(packet[0]&0x0f)
 	return len(packet) >= n && (packet[0]&0x10 == 0 || len(packet) >= n+4 && len(packet) >= headerLength(packet))
-}
-
-// sealed is a packet of our own as it goes to a side; nil if it cannot.
-func (s *Session) sealed(side Side, packet []byte) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.path.ends[side].crypt; c != nil {
-		return c.seal(packet)
-	}
-	return packet
 }

@@ -13,9 +13,9 @@ import (
 func (s *Session) Handover() (undo func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, end := &s.exchanges[Device], &s.path.ends[Device]
+	e, end := &s.exchanges[Device], &s.audio.path.ends[Device]
 	before, was := *e, *end
-	s.path.connected = false
+	s.audio.path.connected = false
 	s.stopWatchLocked()
 	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}, security: before.security, secret: before.secret}
 	*end = fresh(was)
@@ -23,9 +23,9 @@ func (s *Session) Handover() (undo func()) {
 	return func() {
 		s.silence()
 		s.mu.Lock()
-		got := s.path.ends[Device].got
-		s.exchanges[Device], s.path.ends[Device] = before, was
-		s.path.ends[Device].got = got
+		got := s.audio.path.ends[Device].got
+		s.exchanges[Device], s.audio.path.ends[Device] = before, was
+		s.audio.path.ends[Device].got = got
 		s.remapLocked()
 		s.mu.Unlock()
 		s.Connect()

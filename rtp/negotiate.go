@@ -60,7 +60,7 @@ func (s *Session) parse(side Side, body []byte, security Security) (*sdp.Descrip
 		return nil, err
 	}
 	// The address of a socket never changes, so this needs no lock.
-	ours, theirs := s.sockets[side].address, d.Addr.Addr()
+	ours, theirs := s.audio.sockets[side].address, d.Addr.Addr()
 	if ours.Is4() != theirs.Is4() {
 		return nil, fmt.Errorf("%w: the %v's media address is %v, ours is %v: not the same IP version",
 			ErrNotAcceptable, side, theirs, ours)
@@ -248,7 +248,7 @@ func (s *Session) setAnswer(side Side, d *sdp.Description) error {
 
 // describeLocked begins a description of ours: the peer's lines, our address, a key if the peer has given one.
 func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Description {
-	sock := &s.sockets[side]
+	sock := &s.audio.sockets[side]
 	d := &sdp.Description{
 		Lines: peer.Lines, Audio: peer.Audio,
 		Mux: peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
@@ -264,7 +264,7 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 		return nil, err
 	}
 	// The pair may have been exchanged for another while it was opened.
-	sock := &s.sockets[side]
+	sock := &s.audio.sockets[side]
 	d.Addr, d.RTCP = addrPort(sock.address, sock.port), addrPort(sock.address, sock.port+1)
 	e := &s.exchanges[side]
 	if d.Mux && e.remote != nil {
@@ -282,8 +282,8 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 // remoteLocked brings a side's latest description into the packet path.
 func (s *Session) remoteLocked(side Side) {
 	e := &s.exchanges[side]
-	d, end := e.remote, &s.path.ends[side]
-	held := s.path.onHold()
+	d, end := e.remote, &s.audio.path.ends[side]
+	held := s.audio.path.onHold()
 	end.latch.signal(d.Addr)
 	if end.latch.locked.IsValid() || end.control.signalled == d.RTCP {
 		end.control.signalled = d.RTCP
@@ -291,11 +291,11 @@ func (s *Session) remoteLocked(side Side) {
 		end.control = control{signalled: d.RTCP}
 	}
 	end.takes, end.sends, end.described = d.Direction.Receives(), d.Direction.Sends(), true
-	if held && !s.path.onHold() {
+	if held && !s.audio.path.onHold() {
 		s.watch.resumed = s.relay.now()
 	}
 	s.remapLocked()
-	if s.path.connected {
+	if s.audio.path.connected {
 		s.listenRTCPLocked(side)
 	}
 }
@@ -304,7 +304,7 @@ func (s *Session) remoteLocked(side Side) {
 func (s *Session) remapLocked() {
 	for _, side := range []Side{Trunk, Device} {
 		e, other := &s.exchanges[side], &s.exchanges[side.Other()]
-		end := &s.path.ends[side]
+		end := &s.audio.path.ends[side]
 		end.index, end.formats = [128]uint8{}, nil
 		s.protectLocked(side)
 		end.mux = e.remote != nil && e.ours != nil && e.remote.Mux && e.ours.Mux

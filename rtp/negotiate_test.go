@@ -174,14 +174,14 @@ func TestReofferRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.connect()
-		before := w.session.path
+		before := w.session.audio.path
 		for _, offer := range [][]byte{w.trunk.sdp("18"), []byte("rubbish"), w.trunk.sdp("9 101"),
 			[]byte(strings.Replace(string(w.trunk.sdp("8")), "audio 4000", "audio 0", 1))} {
 			if _, err := w.session.Reoffer(Trunk, offer); !errors.Is(err, ErrNotAcceptable) && !errors.Is(err, ErrBadSDP) {
 				t.Errorf("%q gives %v", offer, err)
 			}
 		}
-		if w.session.path.ends[Trunk].latch != before.ends[Trunk].latch {
+		if w.session.audio.path.ends[Trunk].latch != before.ends[Trunk].latch {
 			t.Error("a refused offer has changed the call")
 		}
 		sent := w.trunk.talk(2)
@@ -241,7 +241,7 @@ func TestUnreachableDescriptions(t *testing.T) {
 		if err := w.session.SetOffer(Trunk, six); !errors.Is(err, ErrNotAcceptable) || !strings.Contains(err.Error(), "IP version") {
 			t.Errorf("%v", err)
 		}
-		own := body(netip.AddrPortFrom(relayIP, w.session.sockets[Device].port), "8")
+		own := body(netip.AddrPortFrom(relayIP, w.session.audio.sockets[Device].port), "8")
 		if err := w.session.SetOffer(Trunk, own); !errors.Is(err, ErrNotAcceptable) || !strings.Contains(err.Error(), "our own") {
 			t.Errorf("%v", err)
 		}

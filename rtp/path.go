@@ -55,6 +55,7 @@ type end struct {
 	takes     bool   // the peer wants to receive RTP: it is not on hold
 	mux       bool   // RTP and RTCP share the RTP port (RFC 5761)
 	crypt     *crypt // nil: plain RTP
+	agent     agent  // nil: neither ICE nor DTLS
 	latch     latch
 	got       reception
 	formats   []format // index[payload type]-1 is the place here; 0 is no agreed payload type

@@ -40,7 +40,7 @@ func TestPortsExhaustedAndQuarantined(t *testing.T) {
 		}
 		seen := map[uint16]bool{}
 		for _, s := range []*Session{one, two} {
-			for _, sock := range s.sockets {
+			for _, sock := range s.audio.sockets {
 				if sock.port%2 != 0 || sock.port < 20002 || sock.port > 20008 || seen[sock.port] {
 					t.Errorf("port %d", sock.port)
 				}
@@ -78,7 +78,7 @@ func TestPortsTakenByOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		taken := s.sockets[Device].port
+		taken := s.audio.sockets[Device].port
 		squatter, err := n.Listen(netip.AddrPortFrom(relayIP, taken+1))
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestPortsTakenByOthers(t *testing.T) {
 		if _, err := s.Offer(Device); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.sockets[Device].port; got == taken || r.ports.owns(taken) || !r.ports.owns(got) {
+		if got := s.audio.sockets[Device].port; got == taken || r.ports.owns(taken) || !r.ports.owns(got) {
 			t.Errorf("port %d, %d was taken", got, taken)
 		}
 		s.Close()
@@ -260,8 +260,8 @@ func callOver(t testing.TB, s *Session, trunk, device *net.UDPConn) (at [2]netip
 		t.Fatal(err)
 	}
 	s.Connect()
-	for side := range s.sockets {
-		at[side] = addrPort(s.sockets[side].address, s.sockets[side].port)
+	for side := range s.audio.sockets {
+		at[side] = addrPort(s.audio.sockets[side].address, s.audio.sockets[side].port)
 	}
 	return at
 }

@@ -215,7 +215,7 @@ func (s *Session) answerLocked(p *Proposal, ours *sdp.Description, e *exchange) 
 	e.offers(p.theirs)
 	out, err := s.commitLocked(p.from, ours)
 	s.remoteLocked(p.from)
-	if e.answer != nil && !s.path.connected { // an UPDATE before the answer: the 200 repeats this one
+	if e.answer != nil && !s.audio.path.connected { // an UPDATE before the answer: the 200 repeats this one
 		e.answer = out
 	}
 	return slices.Clone(out), err

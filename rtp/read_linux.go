@@ -84,14 +84,14 @@ func (p *batches) get() *batch {
 
 // readBatches reads a real UDP socket until it is closed: net.ErrClosed, or another error that batches are not to be
 // had here and the portable way must do.
-func (s *Session) readBatches(from origin, conn *net.UDPConn) error {
+func (o *portableOutlet) readBatches(conn *net.UDPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var fault error
 	err = raw.Read(func(fd uintptr) (done bool) {
-		fault = s.drain(from, fd)
+		fault = o.drain(fd)
 		return fault != nil
 	})
 	if fault != nil {
@@ -101,9 +101,9 @@ func (s *Session) readBatches(from origin, conn *net.UDPConn) error {
 }
 
 // drain relays what has come to a socket until it is empty. The runtime calls it again when more comes.
-func (s *Session) drain(from origin, fd uintptr) error {
-	b := s.relay.batches.get()
-	defer s.relay.batches.pool.Put(b)
+func (o *portableOutlet) drain(fd uintptr) error {
+	b := o.engine.batches.get()
+	defer o.engine.batches.pool.Put(b)
 	for failures := 0; ; {
 		n, err := b.receive(fd)
 		if err == syscall.EAGAIN {
@@ -116,9 +116,7 @@ func (s *Session) drain(from origin, fd uintptr) error {
 			continue
 		}
 		for i := range n {
-			var data []byte
-			data, from.addr = b.packet(i)
-			s.handle(from, data)
+			o.receive(b.packet(i))
 		}
 		if n < batchSize {
 			return nil

@@ -11,4 +11,4 @@ import (
 type batches struct{}
 
 // readBatches is not to be had here.
-func (s *Session) readBatches(origin, *net.UDPConn) error { return errors.ErrUnsupported }
+func (o *portableOutlet) readBatches(*net.UDPConn) error { return errors.ErrUnsupported }

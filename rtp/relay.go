@@ -42,14 +42,12 @@ type Relay struct {
 	deviceSRTP Security
 	outside    bool // address is the configured external one: it goes before a session's own
 	log        *slog.Logger
-	open       func(netip.AddrPort) (PacketConn, error)
-	try        func(netip.AddrPort) error // whether an address is to be had
+	engine     engine
 	ports      *ports
 	sound      *sound     // nil: no ringback
 	ringers    *scheduler // plays it
 	metrics    *metrics
 	epoch      time.Time // moment 0
-	batches    batches   // memory of readers
 
 	// Locks are taken in this order: mu, a session's mu, boundMu.
 	mu     sync.Mutex // guards the following
@@ -76,7 +74,7 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		return nil, err
 	}
 	r := &Relay{
-		timeout: cfg.Timeout, log: o.Log, open: o.Listen, sound: sound,
+		timeout: cfg.Timeout, log: o.Log, sound: sound,
 		ports: newPorts(first, last, quarantine), epoch: time.Now(),
 		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
 	}
@@ -87,16 +85,7 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	r.try = func(addr netip.AddrPort) error {
-		conn, err := r.open(addr)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	}
-	if r.open == nil {
-		r.open, r.try = listenUDP, tryUDP
-	}
+	r.engine = newEngine(r.log, o.Listen)
 	if r.address, err = parseExternal(cfg.ExternalAddress); err != nil {
 		return nil, err
 	}
@@ -107,15 +96,6 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		return nil, err
 	}
 	return r, nil
-}
-
-// listenUDP opens a real socket of exactly one address family: the peer's address then needs no translation.
-func listenUDP(addr netip.AddrPort) (PacketConn, error) {
-	network := "udp6"
-	if addr.Addr().Is4() {
-		network = "udp4"
-	}
-	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 }
 
 // localAddress is a, or the address from which this machine reaches the world. 192.0.2.1 is reserved for documentation
@@ -144,12 +124,12 @@ func (r *Relay) at(m moment) time.Time { return r.epoch.Add(m) }
 
 // listen opens a socket on the address itself, or on all addresses of its family if it is not this machine's: the
 // outside address of a NAT.
-func (r *Relay) listen(address netip.Addr, port uint16) (PacketConn, error) {
+func (r *Relay) listen(address netip.Addr, port uint16, to receiver) (outlet, error) {
 	local := r.local(address)
 	known := local != address
-	conn, err := r.open(netip.AddrPortFrom(local, port))
+	o, err := r.engine.open(netip.AddrPortFrom(local, port), to)
 	if known || !errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return conn, err
+		return o, err
 	}
 	local = netip.IPv6Unspecified()
 	if address.Is4() {
@@ -158,7 +138,7 @@ func (r *Relay) listen(address netip.Addr, port uint16) (PacketConn, error) {
 	r.boundMu.Lock()
 	r.bound[address] = local // our own addresses only: the map stays small
 	r.boundMu.Unlock()
-	return r.open(netip.AddrPortFrom(local, port))
+	return r.engine.open(netip.AddrPortFrom(local, port), to)
 }
 
 // local is what is bound for an address of ours.
@@ -171,12 +151,13 @@ func (r *Relay) local(address netip.Addr) netip.Addr {
 	return address
 }
 
-// bind opens the RTP socket of a reserved pair. A pair that something else on this machine has is skipped.
-func (r *Relay) bind(s *socket) error {
+// bind opens the RTP socket of a side's reserved pair. A pair that something else on this machine has is skipped.
+func (r *Relay) bind(st *stream, side Side) error {
+	s := &st.sockets[side]
 	for {
-		conn, err := r.bindPair(s)
+		o, err := r.bindPair(s, &ear{st, origin{side: side}})
 		if err == nil {
-			s.rtp = conn
+			s.rtp = o
 			return nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
@@ -192,18 +173,22 @@ func (r *Relay) bind(s *socket) error {
 	}
 }
 
-// bindPair opens the RTP socket, and tries whether the RTCP port is to be had. The RTCP socket itself is opened when
+// bindPair opens the RTP socket, once it is known that the RTCP port is to be had. The RTCP socket itself is opened when
 // the call connects: a call that only rings has no use for it, and there may be thousands of those.
-func (r *Relay) bindPair(s *socket) (PacketConn, error) {
-	conn, err := r.listen(s.address, s.port)
-	if err != nil {
+func (r *Relay) bindPair(s *socket, to receiver) (outlet, error) {
+	if err := r.try(s.address, s.port+1); err != nil {
 		return nil, err
 	}
-	if err := r.try(netip.AddrPortFrom(r.local(s.address), s.port+1)); err != nil {
-		_ = conn.Close()
-		return nil, err
+	return r.listen(s.address, s.port, to)
+}
+
+// try reports whether a port can be bound, where listen would bind it.
+func (r *Relay) try(address netip.Addr, port uint16) error {
+	err := r.engine.try(netip.AddrPortFrom(r.local(address), port))
+	if errors.Is(err, syscall.EADDRNOTAVAIL) { // listen learns what to bind instead
+		return nil
 	}
-	return conn, nil
+	return err
 }
 
 // add enters a session; it fails once the relay is closed.
@@ -247,5 +232,6 @@ func (r *Relay) Close() {
 		s.Close()
 	}
 	r.ringers.wait()
+	r.engine.close()
 	r.metrics.unregister()
 }

@@ -2,7 +2,6 @@ package rtp
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +36,7 @@ func (s *Session) Ringback() error {
 	if e.answer == nil {
 		return ErrOrder
 	}
-	if s.closed || s.path.connected || s.player != nil || s.relay.sound == nil {
+	if s.closed || s.audio.path.connected || s.player != nil || s.relay.sound == nil {
 		return nil
 	}
 	codec := e.ours.Codecs[0]
@@ -58,16 +57,11 @@ func (s *Session) Ringback() error {
 	return nil
 }
 
-// ringTarget is where the ringback goes: nowhere while the trunk holds.
-func (s *Session) ringTarget() (PacketConn, netip.AddrPort) {
+// rings reports whether the caller is to hear the ringback now: not while the trunk holds.
+func (s *Session) rings() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := &s.path.ends[Trunk]
-	to := e.latch.destination()
-	if s.path.connected || !e.takes || !to.IsValid() {
-		return nil, netip.AddrPort{}
-	}
-	return s.sockets[Trunk].rtp, to
+	return !s.audio.path.connected && s.audio.path.ends[Trunk].takes
 }
 
 // play sends the packets that are due by now.
@@ -92,8 +86,7 @@ func (p *player) play(now moment, buf []byte) {
 
 // send builds and sends packet number p.next.
 func (p *player) send(frame int, buf []byte) {
-	conn, to := p.session.ringTarget()
-	if conn == nil {
+	if !p.session.rings() {
 		return
 	}
 	buf[0], buf[1] = 2<<6, p.number
@@ -105,9 +98,7 @@ func (p *player) send(frame int, buf []byte) {
 	binary.BigEndian.PutUint32(buf[8:], p.ssrc)
 	n := 12 + copy(buf[12:], p.clip.frame(frame))
 	p.seq++
-	if packet := p.session.sealed(Trunk, buf[:n]); packet != nil {
-		_, _ = conn.WriteToUDPAddrPort(packet, to)
-	}
+	p.session.audio.emit(Trunk, false, buf[:n])
 }
 
 // scheduler plays for all calls with one goroutine, which runs only while somebody is to hear something.

@@ -34,7 +34,7 @@ func (s *Session) Secret(side Side, secret bool) {
 func (s *Session) Encrypted(side Side) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.path.ends[side].crypt; c != nil {
+	if c := s.audio.path.ends[side].crypt; c != nil {
 		return string(c.theirs.Suite)
 	}
 	return ""

@@ -188,7 +188,7 @@ func TestSRTPWithoutTheKeyIsDroppedAndDoesNotLatch(t *testing.T) {
 			t.Errorf("a replayed packet came %d times", len(got))
 		}
 		w.both(trunk, nil)
-		if at := w.session.path.ends[Trunk].latch.locked; at != w.trunk.conn.Addr() {
+		if at := w.session.audio.path.ends[Trunk].latch.locked; at != w.trunk.conn.Addr() {
 			t.Errorf("latched onto %v", at)
 		}
 	})
@@ -228,9 +228,9 @@ func TestSRTPKeyChangesAtAReinvite(t *testing.T) {
 			w.must(k.Hear(answer))
 			return string(key.Find(answer))
 		}
-		before := w.session.path.ends[Trunk].crypt
+		before := w.session.audio.path.ends[Trunk].crypt
 		first := reinvite(&rtptest.SRTP{Seed: 1})
-		if after := w.session.path.ends[Trunk].crypt; after.in != before.in || after.out != before.out {
+		if after := w.session.audio.path.ends[Trunk].crypt; after.in != before.in || after.out != before.out {
 			t.Error("a refresh has changed keys")
 		}
 		fresh := &rtptest.SRTP{Seed: 50}

@@ -4,16 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 )
-
-// maxPacket is the largest datagram relayed. An Ethernet frame carries 1472 bytes; what fills the buffer was cut off.
-const maxPacket = 1536
-
-// maxReadErrors in a row end a socket's reader: it must not spin on a broken one.
-const maxReadErrors = 100
 
 // SessionOptions are what a session is opened with.
 type SessionOptions struct {
@@ -27,43 +20,17 @@ type SessionOptions struct {
 
 // Session is the media of one call. Its methods may be called from any goroutine.
 type Session struct {
-	relay   *Relay
-	log     *slog.Logger
-	events  chan Event
-	readers sync.WaitGroup
+	relay  *Relay
+	log    *slog.Logger
+	events chan Event
+	quiet  chan struct{} // closed when nothing of the session runs any more
 
 	mu        sync.Mutex // guards the following
-	path      path
-	sockets   [2]socket
+	audio     *stream
 	exchanges [2]exchange
 	player    *player // rings the trunk; nil when silent
 	watch     watch
 	closed    bool
-}
-
-// socket is a side's port pair.
-type socket struct {
-	address   netip.Addr // as the peer knows it, in our SDP
-	port      uint16     // of RTP, even; RTCP has the next
-	rtp, rtcp PacketConn // nil until opened
-	reading   bool       // the RTP socket has its reader
-}
-
-// conn picks the socket.
-func (s *socket) conn(control bool) PacketConn {
-	if control {
-		return s.rtcp
-	}
-	return s.rtp
-}
-
-// close closes what is open.
-func (s *socket) close() {
-	for _, c := range []PacketConn{s.rtp, s.rtcp} {
-		if c != nil {
-			_ = c.Close()
-		}
-	}
 }
 
 // Open reserves the ports of a call and opens the trunk's. It fails with ErrNoPorts when the range is exhausted.
@@ -73,9 +40,11 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 		relay:  r,
 		log:    r.log.With("call", o.ID),
 		events: make(chan Event, eventBuffer),
+		quiet:  make(chan struct{}),
 	}
+	s.audio = &stream{session: s}
 	for side, address := range []netip.Addr{o.TrunkAddress, o.DeviceAddress} {
-		s.sockets[side].address = r.addressOr(address)
+		s.audio.sockets[side].address = r.addressOr(address)
 		s.exchanges[side].writer.ID = rand.Uint64() >> 2
 	}
 	s.exchanges[Trunk].security, s.exchanges[Device].security = o.TrunkSRTP, r.deviceSRTP
@@ -94,7 +63,7 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 func (s *Session) ReachedAt(side Side, address netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sock := &s.sockets[side]; sock.rtp == nil {
+	if sock := &s.audio.sockets[side]; sock.rtp == nil {
 		sock.address = s.relay.addressOr(address)
 	}
 }
@@ -114,15 +83,15 @@ func (r *Relay) addressOr(own netip.Addr) netip.Addr {
 // reserve takes both pairs and opens the trunk's socket.
 func (s *Session) reserve() error {
 	r := s.relay
-	for side := range s.sockets {
+	for side := range s.audio.sockets {
 		port, err := r.ports.take()
 		if err != nil {
 			s.free()
 			return err
 		}
-		s.sockets[side].port = port
+		s.audio.sockets[side].port = port
 	}
-	if err := r.bind(&s.sockets[Trunk]); err != nil {
+	if err := r.bind(s.audio, Trunk); err != nil {
 		s.free()
 		return err
 	}
@@ -137,135 +106,43 @@ func (s *Session) free() {
 
 // closeSockets closes what is open.
 func (s *Session) closeSockets() {
-	for side := range s.sockets {
-		s.sockets[side].close()
+	for side := range s.audio.sockets {
+		s.audio.sockets[side].close()
 	}
 }
 
 // releasePorts gives the ports back.
 func (s *Session) releasePorts() {
-	for side := range s.sockets {
-		if port := s.sockets[side].port; port != 0 {
+	for side := range s.audio.sockets {
+		if port := s.audio.sockets[side].port; port != 0 {
 			s.relay.ports.release(port)
 		}
 	}
 }
 
-// listenLocked opens a side's RTP socket if need be, and starts its reader.
+// listenLocked opens a side's RTP socket if need be.
 func (s *Session) listenLocked(side Side) error {
-	sock := &s.sockets[side]
 	if s.closed {
 		return errClosed
 	}
-	if sock.rtp == nil {
-		if err := s.relay.bind(sock); err != nil {
-			return err
-		}
+	if s.audio.sockets[side].rtp != nil {
+		return nil
 	}
-	if !sock.reading {
-		sock.reading = true
-		s.readLocked(origin{side: side}, sock.rtp)
-	}
-	return nil
+	return s.relay.bind(s.audio, side)
 }
 
-// listenRTCPLocked opens a side's RTCP socket and starts its reader, unless RTCP comes to the RTP port. A call lives
-// without it.
+// listenRTCPLocked opens a side's RTCP socket, unless RTCP comes to the RTP port. A call lives without it.
 func (s *Session) listenRTCPLocked(side Side) {
-	sock := &s.sockets[side]
-	if s.closed || sock.rtcp != nil || sock.rtp == nil || s.path.ends[side].mux {
+	sock := &s.audio.sockets[side]
+	if s.closed || sock.rtcp != nil || sock.rtp == nil || s.audio.path.ends[side].mux {
 		return
 	}
-	conn, err := s.relay.listen(sock.address, sock.port+1)
+	o, err := s.relay.listen(sock.address, sock.port+1, &ear{s.audio, origin{side: side, control: true}})
 	if err != nil {
 		s.log.Warn("no RTCP on this side: its port cannot be opened", "side", side.String(), "port", sock.port+1, "err", err)
 		return
 	}
-	sock.rtcp = conn
-	s.readLocked(origin{side: side, control: true}, conn)
-}
-
-// readLocked starts a reader.
-func (s *Session) readLocked(from origin, conn PacketConn) {
-	s.readers.Go(func() {
-		for s.pump(from, conn) {
-		}
-	})
-}
-
-// pump moves packets until the socket is closed. After a panic it reports true: the packet is lost, the call goes on.
-func (s *Session) pump(from origin, conn PacketConn) (again bool) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.log.Error("packet dropped: the relay failed on it", "side", from.side.String(), "err", r)
-			again = true
-		}
-	}()
-	var err error
-	if c, ok := conn.(*net.UDPConn); ok {
-		if err = s.readBatches(from, c); errors.Is(err, net.ErrClosed) {
-			return false
-		}
-	}
-	if err = s.readSingly(from, conn); !errors.Is(err, net.ErrClosed) {
-		s.log.Error("media socket given up after errors", "side", from.side.String(), "err", err)
-	}
-	return false
-}
-
-// readSingly reads any socket, until it is closed or fails for good.
-func (s *Session) readSingly(from origin, conn PacketConn) error {
-	buf := make([]byte, maxPacket)
-	for failures := 0; ; {
-		n, addr, err := conn.ReadFromUDPAddrPort(buf)
-		if err == nil {
-			failures = 0
-			from.addr = addr
-			s.handle(from, buf[:n])
-			continue
-		}
-		// Others may pass, such as an ICMP error that the system reports on the socket.
-		if failures++; failures >= maxReadErrors || errors.Is(err, net.ErrClosed) {
-			return err
-		}
-	}
-}
-
-// handle relays one packet.
-func (s *Session) handle(from origin, packet []byte) {
-	if from.addr.Addr().Is4In6() {
-		from.addr = netip.AddrPortFrom(from.addr.Addr().Unmap(), from.addr.Port())
-	}
-	now := s.relay.now()
-	s.mu.Lock()
-	if len(packet) == maxPacket {
-		packet = packet[:0] // cut off: counts as invalid
-	}
-	out, to := s.path.forward(from, packet, now)
-	conn := s.sockets[from.side.Other()].conn(to.control)
-	plain := s.path.ends[from.side.Other()].crypt == nil // else forward has read the reports
-	news := s.path.news
-	s.path.news = false
-	s.mu.Unlock()
-	if news {
-		s.tell(Event{Kind: FirstPacket, Side: from.side, At: s.relay.at(now)})
-	}
-	if out == nil || conn == nil {
-		return
-	}
-	// An error here is this packet's loss, and the peer's own absence shows in the statistics.
-	_, _ = conn.WriteToUDPAddrPort(out, to.addr)
-	if plain && isRTCP(out) {
-		s.readReports(from.side, out, now)
-	}
-}
-
-// readReports reads relayed RTCP after it has left.
-func (s *Session) readReports(side Side, packet []byte, now moment) {
-	list := parseReports(packet)
-	s.mu.Lock()
-	s.path.readReports(side, list, now)
-	s.mu.Unlock()
+	sock.rtcp = o
 }
 
 // Connect is the clean cut from ringing to talking: the ringback stops, then both directions relay. A side that has
@@ -274,12 +151,12 @@ func (s *Session) Connect() {
 	s.silence()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.path.connected {
+	if s.closed || s.audio.path.connected {
 		return
 	}
-	s.path.connected = true
-	for side := range s.path.ends {
-		if l := &s.path.ends[side].latch; !l.locked.IsValid() {
+	s.audio.path.connected = true
+	for side := range s.audio.path.ends {
+		if l := &s.audio.path.ends[side].latch; !l.locked.IsValid() {
 			l.reopen()
 		}
 		s.listenRTCPLocked(Side(side))
@@ -292,7 +169,7 @@ func (s *Session) Connect() {
 func (s *Session) Relatch(side Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.path.ends[side].latch.reopen()
+	s.audio.path.ends[side].latch.reopen()
 }
 
 // Stats gives the figures as they are now.
@@ -300,8 +177,8 @@ func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Trunk:  s.path.ends[Trunk].got.stats(s.relay.at),
-		Device: s.path.ends[Device].got.stats(s.relay.at),
+		Trunk:  s.audio.path.ends[Trunk].got.stats(s.relay.at),
+		Device: s.audio.path.ends[Device].got.stats(s.relay.at),
 	}
 }
 
@@ -318,8 +195,9 @@ func (s *Session) Close() Stats {
 		// Not under mu: closing waits for a reader in the middle of a packet, and that one may wait for mu. Nothing is
 		// opened any more.
 		s.closeSockets()
+		close(s.quiet)
 	}
-	s.readers.Wait()
+	<-s.quiet
 	final := s.Stats()
 	if first {
 		s.releasePorts()

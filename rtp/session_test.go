@@ -308,7 +308,7 @@ func TestExternalAddress(t *testing.T) {
 		if w.trunk.ours.Addr.Addr() != outside {
 			t.Errorf("described %v", w.trunk.ours.Addr)
 		}
-		if a := w.session.sockets[Trunk].rtp.LocalAddr().String(); !strings.HasPrefix(a, "0.0.0.0:") {
+		if a := w.session.audio.sockets[Trunk].rtp.local().String(); !strings.HasPrefix(a, "0.0.0.0:") {
 			t.Errorf("bound %s", a)
 		}
 	})
@@ -334,5 +334,22 @@ func TestIPv6(t *testing.T) {
 		w.same("IPv6 to IPv4", w.device.heard(), sent)
 		sent = w.device.talk(3)
 		w.same("IPv4 to IPv6", phone.heard(), sent)
+	})
+}
+
+// A fault of our own costs the packet that brings it out, not the call.
+func TestPanicCostsOnePacket(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.connect()
+		end := &w.session.audio.path.ends[Trunk]
+		formats := end.formats
+		end.formats = nil // forward finds no place for the packet
+		w.trunk.talk(1)
+		end.formats = formats
+		w.same("after the fault", w.device.heard(), nil)
+		sent := w.trunk.talk(3)
+		w.same("later", w.device.heard(), sent)
+		w.session.Close()
 	})
 }

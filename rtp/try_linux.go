@@ -1,11 +1,17 @@
 package rtp
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+// systemEngine is the engine of real sockets.
+func systemEngine(log *slog.Logger) engine {
+	return &portable{log: log, listen: listenUDP, tries: tryUDP}
+}
 
 // tryUDP reports whether a port is to be had, by three system calls: a socket of package net takes a dozen.
 func tryUDP(addr netip.AddrPort) error {

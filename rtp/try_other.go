@@ -2,13 +2,7 @@
 
 package rtp
 
-import "net/netip"
+import "log/slog"
 
-// tryUDP reports whether a port is to be had.
-func tryUDP(addr netip.AddrPort) error {
-	conn, err := listenUDP(addr)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
+// systemEngine is the engine of real sockets.
+func systemEngine(log *slog.Logger) engine { return &portable{log: log, listen: listenUDP} }

@@ -77,7 +77,7 @@ func (s *Session) stopWatchLocked() {
 func (s *Session) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !s.path.connected { // the device is being exchanged
+	if s.closed || !s.audio.path.connected { // the device is being exchanged
 		return
 	}
 	now := s.relay.now()
@@ -94,7 +94,7 @@ func (s *Session) check() {
 
 // checkFirstLocked tells once of a side that should have sent by now and has not, and opens its latch again.
 func (s *Session) checkFirstLocked(side Side, now moment) {
-	e := &s.path.ends[side]
+	e := &s.audio.path.ends[side]
 	if !e.sends || e.got.packets > 0 || e.silenceTold {
 		return
 	}
@@ -107,7 +107,7 @@ func (s *Session) checkFirstLocked(side Side, now moment) {
 
 // causeLocked is the likely reason for a side's silence.
 func (s *Session) causeLocked(side Side) string {
-	e, sock := &s.path.ends[side], &s.sockets[side]
+	e, sock := &s.audio.path.ends[side], &s.audio.sockets[side]
 	ours := fmt.Sprintf("%v:%d", sock.address, sock.port)
 	switch {
 	case e.crypt != nil && e.crypt.dropped > 0:
@@ -124,10 +124,10 @@ func (s *Session) causeLocked(side Side) string {
 // checkIdleLocked tells of a call in which nobody sends, and says when to look again. After an Idle it waits for
 // packets before it tells of another.
 func (s *Session) checkIdleLocked(now moment) time.Duration {
-	if s.path.onHold() {
+	if s.audio.path.onHold() {
 		return s.relay.timeout
 	}
-	t, d := &s.path.ends[Trunk].got, &s.path.ends[Device].got
+	t, d := &s.audio.path.ends[Trunk].got, &s.audio.path.ends[Device].got
 	packets := t.packets + d.packets
 	last := max(s.watch.connected, s.watch.resumed, t.last, d.last)
 	if left := last + s.relay.timeout - now; left > 0 {
