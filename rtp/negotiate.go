@@ -293,6 +293,9 @@ func (s *Session) remoteLocked(side Side) {
 	end.takes, end.sends, end.described = d.Direction.Receives(), d.Direction.Sends(), true
 	if held && !s.audio.path.onHold() {
 		s.watch.resumed = s.relay.now()
+		for side := range s.audio.path.ends {
+			s.audio.path.ends[side].got.resume(s.watch.resumed)
+		}
 	}
 	s.remapLocked()
 	if s.audio.path.connected {

@@ -153,6 +153,7 @@ func (p *path) pass(from origin, packet []byte, now moment) ([]byte, target) {
 	i := e.index[packet[1]&0x7f]
 	if i == 0 {
 		e.got.invalid++
+		e.got.foreign = packet[1] | 0x80
 		return nil, target{}
 	}
 	h, err := parse(packet)

@@ -155,7 +155,9 @@ func (s *Session) Connect() {
 		return
 	}
 	s.audio.path.connected = true
+	now := s.relay.now()
 	for side := range s.audio.path.ends {
+		s.audio.path.ends[side].got.connect(now)
 		if l := &s.audio.path.ends[side].latch; !l.locked.IsValid() {
 			l.reopen()
 		}

@@ -27,8 +27,13 @@ type SideStats struct {
 	Invalid    uint64 // neither RTP of an agreed payload type nor RTCP: STUN, garbage
 	Held       uint64 // accepted, but not passed on: before Connect, or the other side on hold
 
-	JitterMS float64 // interarrival jitter, milliseconds
-	RTTMS    float64 // round trip to the peer by its last RTCP report, milliseconds; 0 if it gave none
+	Bursts       uint64        // runs of lost packets, as they were first missed: a packet that came late is in them too
+	LongestBurst uint64        // packets of the longest one
+	LongestGap   time.Duration // longest time between two packets while connected and not on hold
+
+	JitterMS    float64 // interarrival jitter now, milliseconds
+	MaxJitterMS float64 // the highest it has been
+	RTTMS       float64 // round trip to the peer by its last RTCP report, milliseconds; 0 if it gave none
 
 	FarLost         uint32  // packets that the peer says it missed, by its last RTCP report
 	FarLossFraction float64 // share missed between its last two reports, 0 to 1
@@ -54,15 +59,22 @@ type reception struct {
 	bad            uint32 // the number that would confirm a jump, noBad if none
 	transit        uint32 // arrival less timestamp of the last packet, in units of rate
 	jitter         uint32 // in units of rate, times 16 (A.8)
+	peak           uint32 // the highest jitter, in the same units
 	rate           uint32 // Hz, of the last speech codec
+	gap            moment // the longest time between two packets, from since on
+	since          moment // when the call was connected, or a hold ended: what was before is no gap; 0 until then
 	started        bool
 	timed          bool // transit is known
 
+	bursts, burst          uint32 // runs of missing numbers, and the longest of them: touched when one is missing
 	first                  moment
 	base                   uint32 // the present source's first sequence number
+	passed                 uint32 // the first one that went on to the other side
 	lostBefore             uint64 // by sources before the present one
+	bytesBefore            uint64 // of those
 	reordered, duplicates  uint64
 	dropped, invalid, held uint64
+	foreign                uint8 // 128 + the last payload type that is not agreed; 0: none came
 
 	rtt         time.Duration
 	farLost     uint32
@@ -75,16 +87,19 @@ const noBad = 1 << 16 // no sequence number
 func (r *reception) update(h header, format *format, size int, now moment) {
 	if r.packets == 0 {
 		r.first = now
+	} else if r.since > 0 {
+		r.gap = max(r.gap, now-max(r.last, r.since))
 	}
 	r.packets++
-	r.bytes += uint64(size)
 	r.last = now
+	newest := true
 	if !r.started || h.ssrc != r.ssrc {
 		r.restart(h.ssrc, h.seq)
-	} else if !r.sequence(h.seq) {
-		return
+	} else {
+		newest = r.sequence(h.seq)
 	}
-	if !format.event {
+	r.bytes += uint64(size)
+	if newest && !format.event {
 		r.time(h.timestamp, format.rate, now)
 	}
 }
@@ -93,7 +108,8 @@ func (r *reception) update(h header, format *format, size int, now moment) {
 func (r *reception) restart(ssrc uint32, seq uint16) {
 	r.lostBefore += r.lostNow()
 	r.started, r.ssrc = true, ssrc
-	r.base, r.highest = uint32(seq), uint32(seq)
+	r.base, r.highest, r.passed = uint32(seq), uint32(seq), uint32(seq)
+	r.bytesBefore = r.bytes
 	r.bad, r.unique, r.seen, r.timed = noBad, 1, 1, false
 }
 
@@ -106,6 +122,10 @@ func (r *reception) sequence(seq uint16) bool {
 		r.duplicates++
 		return false
 	case ahead < maxDropout:
+		if ahead > 1 {
+			r.bursts++
+			r.burst = max(r.burst, uint32(ahead-1))
+		}
 		r.highest += uint32(ahead)
 		r.seen = r.seen<<ahead | 1 // a shift of 64 or more gives 0
 		r.unique++
@@ -140,6 +160,9 @@ func (r *reception) late(behind uint16) {
 // time is RFC 3550 A.8.
 func (r *reception) time(timestamp, rate uint32, now moment) {
 	if rate != r.rate {
+		if r.rate > 0 {
+			r.peak = uint32(uint64(r.peak) * uint64(rate) / uint64(r.rate))
+		}
 		r.rate, r.timed, r.jitter = rate, false, 0
 	}
 	// Microseconds times rate stays below 2^63 for a century; only the low 32 bits matter.
@@ -151,8 +174,21 @@ func (r *reception) time(timestamp, rate uint32, now moment) {
 			d = -d
 		}
 		r.jitter += uint32(d) - (r.jitter+8)>>4
+		r.peak = max(r.peak, r.jitter)
 	}
 	r.transit, r.timed = transit, true
+}
+
+// resume begins anew to look for gaps: the call is connected, or a hold has ended. Some phones stop the clock of their
+// timestamps while on hold; that is no jitter.
+func (r *reception) resume(now moment) { r.since, r.timed = now, false }
+
+// connect is resume for a call that is connected: what comes from now on goes to the other side.
+func (r *reception) connect(now moment) {
+	r.resume(now)
+	if r.started {
+		r.passed = r.highest + 1
+	}
 }
 
 // lostNow is what the present source has lost (A.3).
@@ -173,14 +209,21 @@ func (r *reception) stats(at func(moment) time.Time) SideStats {
 		Packets: r.packets, Bytes: r.bytes, Lost: r.lostBefore + r.lostNow(),
 		Reordered: r.reordered, Duplicates: r.duplicates,
 		Dropped: r.dropped, Invalid: r.invalid, Held: r.held,
+		Bursts: uint64(r.bursts), LongestBurst: uint64(r.burst), LongestGap: r.gap,
 		RTTMS:   float64(r.rtt) / float64(time.Millisecond),
 		FarLost: r.farLost, FarLossFraction: float64(r.farFraction) / 256,
 	}
 	if r.rate > 0 {
-		s.JitterMS = float64(r.jitter) / 16 / float64(r.rate) * 1000
+		s.JitterMS = r.millis(r.jitter)
+		s.MaxJitterMS = r.millis(r.peak)
 	}
 	if r.packets > 0 {
 		s.FirstPacket, s.LastPacket = at(r.first), at(r.last)
 	}
 	return s
+}
+
+// millis converts jitter.
+func (r *reception) millis(jitter uint32) float64 {
+	return float64(jitter) / 16 / float64(r.rate) * 1000
 }

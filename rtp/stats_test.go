@@ -57,6 +57,40 @@ func TestReceptionSequence(t *testing.T) {
 	}
 }
 
+// Loss in runs is worse than the same loss alone.
+func TestReceptionBursts(t *testing.T) {
+	var r reception
+	feed(&r, 1, 2, 5, 6, 20, 22, 23)
+	s := r.stats(time.Unix(0, 0).Add)
+	if s.Lost != 16 || s.Bursts != 3 || s.LongestBurst != 13 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The longest gap is one of a connected call, and a hold is none.
+func TestReceptionGap(t *testing.T) {
+	var r reception
+	f := &format{rate: 8000}
+	seq := uint16(10)
+	at := func(now time.Duration) {
+		seq++
+		r.update(header{ssrc: 1, seq: seq, timestamp: uint32(seq) * 160}, f, 172, now)
+	}
+	at(time.Second)
+	at(5 * time.Second) // rings: nobody hears it
+	r.connect(6 * time.Second)
+	if r.passed != uint32(seq)+1 {
+		t.Errorf("%d is the first to go on", r.passed)
+	}
+	at(6500 * time.Millisecond)
+	at(8 * time.Second)
+	r.resume(60 * time.Second)
+	at(61 * time.Second)
+	if s := r.stats(time.Unix(0, 0).Add); s.LongestGap != 1500*time.Millisecond {
+		t.Errorf("%v", s.LongestGap)
+	}
+}
+
 func TestReceptionNewSource(t *testing.T) {
 	var r reception
 	feed(&r, 1, 2, 5)
@@ -74,7 +108,7 @@ func TestJitter(t *testing.T) {
 	for _, rate := range []int{8000, 48000} {
 		var r reception
 		f := &format{rate: uint32(rate)}
-		var want, before float64
+		var want, before, most float64
 		for i := range 500 {
 			at := moment(i)*moment(frameTime) + moment(random.IntN(30))*moment(time.Millisecond)
 			stamp := uint32(i * rate / 50)
@@ -82,12 +116,17 @@ func TestJitter(t *testing.T) {
 			transit := at.Seconds()*float64(rate) - float64(stamp)
 			if i > 0 {
 				want += (math.Abs(transit-before) - want) / 16
+				most = max(most, want)
 			}
 			before = transit
 		}
-		got := r.stats(time.Unix(0, 0).Add).JitterMS
+		s := r.stats(time.Unix(0, 0).Add)
+		got := s.JitterMS
 		if want = want / float64(rate) * 1000; math.Abs(got-want) > 0.2 || got < 5 {
 			t.Errorf("at %d Hz: %.2f ms, want %.2f", rate, got, want)
+		}
+		if most = most / float64(rate) * 1000; math.Abs(s.MaxJitterMS-most) > 0.2 || most < want+1 {
+			t.Errorf("at %d Hz: %.2f ms at most, want %.2f", rate, s.MaxJitterMS, most)
 		}
 	}
 }
