@@ -249,11 +249,11 @@ func (s *Session) setAnswer(side Side, d *sdp.Description) error {
 // describeLocked begins a description of ours: the peer's lines, our address, a key if the peer has given one.
 func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Description {
 	sock := &s.audio.sockets[side]
-	d := &sdp.Description{
-		Lines: peer.Lines, Audio: peer.Audio,
-		Mux: peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
+	d := &sdp.Description{Lines: peer.Lines, Stream: sdp.Stream{
+		Index: peer.Index,
+		Mux:   peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
 		Crypto: s.exchanges[side].respond(peer.Crypto),
-	}
+	}}
 	d.Addr = addrPort(sock.address, sock.port)
 	return d
 }

@@ -91,7 +91,7 @@ func expected(ours *sdp.Description) Security {
 	switch {
 	case ours == nil || ours.Crypto == nil:
 		return SRTPOff
-	case ours.Lines[ours.Audio].Proto == "RTP/AVP":
+	case ours.Lines[ours.Index].Proto == "RTP/AVP":
 		return SRTPOptional
 	}
 	return SRTPRequired
@@ -175,7 +175,7 @@ func encrypt(d *sdp.Description, security Security) {
 // profile sets that of the audio line.
 func profile(d *sdp.Description, proto string) {
 	d.Lines = slices.Clone(d.Lines)
-	d.Lines[d.Audio].Proto = proto
+	d.Lines[d.Index].Proto = proto
 }
 
 // again is a description of ours, to be offered once more with changes: with the keys that it has, if they may go by

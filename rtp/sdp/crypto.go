@@ -206,7 +206,7 @@ func cryptos(m *pion.MediaDescription) (list []Crypto, why error) {
 }
 
 // protect takes the keys of an audio line, or says why the line is not secure enough, or not usable.
-func (d *Description) protect(m *pion.MediaDescription, line Line, security Security) (why string) {
+func (d *Stream) protect(m *pion.MediaDescription, line Line, security Security) (why string) {
 	d.Crypto = nil
 	if security == Off {
 		return ""

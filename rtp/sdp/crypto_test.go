@@ -56,7 +56,7 @@ func TestCryptoIsRefused(t *testing.T) {
 }
 
 func TestKeysDoNotShow(t *testing.T) {
-	d := &Description{Crypto: []Crypto{{1, AES128CM80, Key("0123456789abcdef")}}}
+	d := &Description{Stream: Stream{Crypto: []Crypto{{1, AES128CM80, Key("0123456789abcdef")}}}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		for _, v := range []any{d.Crypto[0].Key, d.Crypto[0], *d} {
 			text := fmt.Sprintf(verb, v)
@@ -101,7 +101,7 @@ func TestKeysAreTakenOnlyWhereTheyMay(t *testing.T) {
 			d, err := ParseSecure(stream(test.lines...), Security(security))
 			got := "refused"
 			if err == nil {
-				got = fmt.Sprint(d.Audio, " ", len(d.Crypto))
+				got = fmt.Sprint(d.Index, " ", len(d.Crypto))
 			} else if !errors.Is(err, ErrNotAcceptable) || strings.Contains(err.Error(), key30[:8]) {
 				t.Errorf("%s, %d: %v", name, security, err)
 			}

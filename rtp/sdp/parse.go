@@ -115,7 +115,7 @@ func describe(s *pion.SessionDescription, lines []Line, security Security) (*Des
 	var plain *Description
 	reason := "no audio line"
 	for i, m := range s.MediaDescriptions {
-		d := &Description{Lines: lines, Audio: i}
+		d := &Description{Lines: lines, Stream: Stream{Index: i}}
 		why := ""
 		switch line := lines[i]; {
 		case line.Media != "audio":
@@ -149,7 +149,7 @@ func describe(s *pion.SessionDescription, lines []Line, security Security) (*Des
 }
 
 // audio fills d from an audio line, or says why that line cannot be used.
-func (d *Description) audio(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
+func (d *Stream) audio(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
 	if port := m.MediaName.Port.Value; port < 0 || port > 65535 {
 		return "", fmt.Errorf("%w: audio port %d", ErrBad, port)
 	}
@@ -170,7 +170,7 @@ func (d *Description) audio(s *pion.SessionDescription, m *pion.MediaDescription
 }
 
 // address fills in where RTP and RTCP go.
-func (d *Description) address(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
+func (d *Stream) address(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
 	c := m.ConnectionInformation
 	if c == nil {
 		c = s.ConnectionInformation
@@ -233,7 +233,7 @@ func parseRTCP(value string, addr netip.Addr) (netip.AddrPort, error) {
 }
 
 // timing takes the packet times; nonsense is as good as nothing.
-func (d *Description) timing(m *pion.MediaDescription) {
+func (d *Stream) timing(m *pion.MediaDescription) {
 	ms := func(key string) int {
 		value, _ := m.Attribute(key)
 		n, err := strconv.Atoi(strings.TrimSpace(value))
@@ -247,7 +247,7 @@ func (d *Description) timing(m *pion.MediaDescription) {
 
 // direct takes the direction: the line's, else the session's (RFC 3264 §5.1). An unspecified address is a hold as RFC
 // 2543 did it: the peer does not want to receive.
-func (d *Description) direct(s *pion.SessionDescription, m *pion.MediaDescription) {
+func (d *Stream) direct(s *pion.SessionDescription, m *pion.MediaDescription) {
 	for _, attributes := range [][]pion.Attribute{s.Attributes, m.Attributes} {
 		for _, a := range attributes {
 			if dir, ok := parseDirection(a.Key); ok {

@@ -49,12 +49,17 @@ type Line struct {
 	Formats []string
 }
 
-// Description is what is kept of a session description, a peer's or ours: one audio stream, and the other lines only
-// to be declined.
+// Description is what is kept of a session description, a peer's or ours: an audio stream, a video stream where there is
+// one, and the other lines only to be declined.
 type Description struct {
-	Lines []Line // every m= line in order
-	Audio int    // index in Lines of the audio stream that is described by the fields below
+	Lines  []Line // every m= line in order
+	Stream        // the audio
+	Video  *Stream
+}
 
+// Stream is an m= line that carries RTP.
+type Stream struct {
+	Index     int            // its place in Lines
 	Addr      netip.AddrPort // where the describer wants RTP; the address is unspecified for an RFC 2543 hold (c=0.0.0.0)
 	RTCP      netip.AddrPort // where it wants RTCP unless both sides have rtcp-mux; invalid if nowhere
 	Mux       bool           // a=rtcp-mux
@@ -63,6 +68,7 @@ type Description struct {
 	Ptime     int            // a=ptime in ms, 0 if not given
 	MaxPtime  int            // a=maxptime in ms, 0 if not given
 	Crypto    []Crypto       // keys that the describer encrypts with, by suite; nil: plain RTP
+	Feedback  []string       // values of a=rtcp-fb, of video only (RFC 4585 §4.2)
 }
 
 // Direction is the direction of a stream as its describer sees it (RFC 3264 §5.1).

@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 	if d.Addr != netip.MustParseAddrPort("192.0.2.1:4000") || d.RTCP != netip.MustParseAddrPort("192.0.2.1:4010") {
 		t.Errorf("addresses %v %v", d.Addr, d.RTCP)
 	}
-	if d.Direction != SendOnly || d.Ptime != 20 || d.MaxPtime != 150 || d.Mux || d.Audio != 0 || len(d.Lines) != 2 {
+	if d.Direction != SendOnly || d.Ptime != 20 || d.MaxPtime != 150 || d.Mux || d.Index != 0 || len(d.Lines) != 2 {
 		t.Errorf("%+v", d)
 	}
 }
@@ -50,7 +50,7 @@ func TestParseChoosesLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Audio != 3 || d.Lines[2].Proto != "RTP/SAVP" || d.Addr != netip.MustParseAddrPort("[2001:db8::1]:7000") || d.RTCP.Port() != 7001 || !d.Mux || d.Direction != Inactive {
+	if d.Index != 3 || d.Lines[2].Proto != "RTP/SAVP" || d.Addr != netip.MustParseAddrPort("[2001:db8::1]:7000") || d.RTCP.Port() != 7001 || !d.Mux || d.Direction != Inactive {
 		t.Errorf("%+v", d)
 	}
 }
@@ -103,7 +103,7 @@ func TestParseUnknownMedia(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Audio != 1 || len(d.Lines) != 3 || d.Lines[0].Proto != "udptl" || d.Lines[2].Formats[1] != "b" {
+	if d.Index != 1 || len(d.Lines) != 3 || d.Lines[0].Proto != "udptl" || d.Lines[2].Formats[1] != "b" {
 		t.Errorf("%+v", d)
 	}
 }
@@ -138,9 +138,11 @@ func ours() *Description {
 	return &Description{
 		Lines: []Line{{"video", "RTP/AVP", []string{"99", "100"}}, {"audio", "RTP/AVP", []string{"8", "3"}},
 			{"application", "UDP/DTLS/SCTP", []string{"webrtc-datachannel"}}},
-		Audio: 1,
-		Addr:  netip.MustParseAddrPort("203.0.113.5:20000"), RTCP: netip.MustParseAddrPort("203.0.113.5:20001"),
-		Codecs: []Codec{PCMA(), TelephoneEvent(), {96, "opus", 48000, 2, "useinbandfec=1"}}, Ptime: 20, Direction: RecvOnly,
+		Stream: Stream{
+			Index: 1,
+			Addr:  netip.MustParseAddrPort("203.0.113.5:20000"), RTCP: netip.MustParseAddrPort("203.0.113.5:20001"),
+			Codecs: []Codec{PCMA(), TelephoneEvent(), {96, "opus", 48000, 2, "useinbandfec=1"}}, Ptime: 20, Direction: RecvOnly,
+		},
 	}
 }
 

@@ -63,8 +63,11 @@ func marshal(id, version uint64, d *Description) ([]byte, error) {
 	}
 	for i, line := range d.Lines {
 		m := declined(line)
-		if i == d.Audio {
-			m = audio(line, d)
+		switch {
+		case i == d.Index:
+			m = flowing(line, &d.Stream)
+		case d.Video != nil && i == d.Video.Index:
+			m = flowing(line, d.Video)
 		}
 		s.MediaDescriptions = append(s.MediaDescriptions, m)
 	}
@@ -82,8 +85,8 @@ func declined(line Line) *pion.MediaDescription {
 	}}
 }
 
-// audio is the line of our stream.
-func audio(line Line, d *Description) *pion.MediaDescription {
+// flowing is the line of a stream of ours.
+func flowing(line Line, d *Stream) *pion.MediaDescription {
 	m := declined(line)
 	m.MediaName.Port.Value = int(d.Addr.Port())
 	m.MediaName.Formats = nil
@@ -98,6 +101,9 @@ func audio(line Line, d *Description) *pion.MediaDescription {
 		if c.Fmtp != "" {
 			m.WithValueAttribute("fmtp", number+" "+c.Fmtp)
 		}
+	}
+	for _, value := range d.Feedback {
+		m.WithValueAttribute("rtcp-fb", value)
 	}
 	for _, c := range d.Crypto {
 		m.WithValueAttribute("crypto", c.attribute())
