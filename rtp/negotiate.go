@@ -308,12 +308,15 @@ func (s *Session) remapLocked() {
 	for _, side := range []Side{Trunk, Device} {
 		e, other := &s.exchanges[side], &s.exchanges[side.Other()]
 		end := &s.audio.path.ends[side]
-		end.index, end.formats = [128]uint8{}, nil
+		end.index, end.formats, end.codec = [128]uint8{}, nil, ""
 		s.protectLocked(side)
 		end.mux = e.remote != nil && e.ours != nil && e.remote.Mux && e.ours.Mux
 		onward := other.agreed()
 		for _, theirs := range e.agreed() {
 			f := format{event: theirs.Event(), rate: uint32(theirs.Rate)}
+			if end.codec == "" && theirs.Speech() {
+				end.codec = theirs.Name
+			}
 			if out, ok := sdp.Find(onward, theirs); ok {
 				f.out, f.passes = out.PT, true
 			}

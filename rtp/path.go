@@ -63,6 +63,8 @@ type end struct {
 	sends     bool // the peer has said that it will send
 	described bool // the peer's description is known
 
+	far         far
+	codec       string // the speech codec that the peer is to use; "" if none is agreed
 	control     control
 	reports     [4]senderReport // the latest that came from this side
 	report      uint8           // place of the next one
@@ -144,7 +146,7 @@ func (p *path) decrypt(e *end, packet []byte, now moment) ([]byte, bool) {
 func (p *path) pass(from origin, packet []byte, now moment) ([]byte, target) {
 	e := &p.ends[from.side]
 	if from.control || e.mux && isRTCP(packet) {
-		return p.forwardRTCP(from, packet)
+		return p.forwardRTCP(from, packet, now)
 	}
 	if !wellFormed(packet) {
 		e.got.invalid++

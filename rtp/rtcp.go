@@ -2,12 +2,10 @@ package rtp
 
 import (
 	"encoding/binary"
-	"time"
-
-	"github.com/pion/rtcp"
 )
 
-// senderReport remembers when a sender report passed, so that the other side's answer to it tells the round trip.
+// senderReport remembers when a report that asks for an answer passed, so that the other side's answer to it tells the
+// round trip: a sender report, or the reference time of one that does not send (RFC 3611 §4.4).
 type senderReport struct {
 	id     uint32 // middle 32 bits of its NTP timestamp, which the answer repeats
 	passed moment
@@ -34,7 +32,7 @@ func compound(packet []byte) bool {
 }
 
 // forwardRTCP is forward for RTCP. It is passed on while on hold too (RFC 3264 §5.1).
-func (p *path) forwardRTCP(from origin, packet []byte) ([]byte, target) {
+func (p *path) forwardRTCP(from origin, packet []byte, now moment) ([]byte, target) {
 	e := &p.ends[from.side]
 	if !isRTCP(packet) || !compound(packet) {
 		e.got.invalid++
@@ -44,6 +42,7 @@ func (p *path) forwardRTCP(from origin, packet []byte) ([]byte, target) {
 		e.got.dropped++
 		return nil, target{}
 	}
+	e.far.spoke = now
 	other := &p.ends[from.side.Other()]
 	to := target{addr: other.control.destination(), control: true}
 	if other.mux {
@@ -74,53 +73,4 @@ func (e *end) believeRTCP(from origin, ssrc uint32) bool {
 	}
 	c.locked = from.addr
 	return true
-}
-
-// parseReports reads RTCP. A fault in the parser costs a report, not the relay.
-func parseReports(packet []byte) (list []rtcp.Packet) {
-	defer func() {
-		if recover() != nil {
-			list = nil
-		}
-	}()
-	list, err := rtcp.Unmarshal(packet)
-	if err != nil {
-		return nil
-	}
-	return list
-}
-
-// readReports takes what reports say: when sender reports pass, what the far end lost, and the round trip.
-func (p *path) readReports(side Side, list []rtcp.Packet, now moment) {
-	e := &p.ends[side]
-	for _, item := range list {
-		switch r := item.(type) {
-		case *rtcp.SenderReport:
-			e.reports[e.report%uint8(len(e.reports))] = senderReport{uint32(r.NTPTime >> 16), now}
-			e.report++
-			p.readBlocks(side, r.Reports, now)
-		case *rtcp.ReceiverReport:
-			p.readBlocks(side, r.Reports, now)
-		}
-	}
-}
-
-// readBlocks takes the report about the other side's stream, as relayed to this peer.
-func (p *path) readBlocks(side Side, blocks []rtcp.ReceptionReport, now moment) {
-	e, other := &p.ends[side], &p.ends[side.Other()]
-	for _, b := range blocks {
-		if !other.got.started || b.SSRC != other.got.ssrc {
-			continue
-		}
-		e.got.farLost, e.got.farFraction = b.TotalLost, b.FractionLost
-		for _, sr := range other.reports {
-			if sr.id == 0 || sr.id != b.LastSenderReport {
-				continue
-			}
-			held := time.Duration(b.Delay) * time.Second / 65536
-			if rtt := now - sr.passed - held; rtt >= 0 {
-				e.got.rtt = rtt
-			}
-		}
-	}
 }

@@ -179,8 +179,8 @@ func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Trunk:  s.audio.path.ends[Trunk].got.stats(s.relay.at),
-		Device: s.audio.path.ends[Device].got.stats(s.relay.at),
+		Trunk:  s.audio.path.stats(Trunk, s.relay.at),
+		Device: s.audio.path.stats(Device, s.relay.at),
 	}
 }
 

@@ -33,10 +33,18 @@ type SideStats struct {
 
 	JitterMS    float64 // interarrival jitter now, milliseconds
 	MaxJitterMS float64 // the highest it has been
-	RTTMS       float64 // round trip to the peer by its last RTCP report, milliseconds; 0 if it gave none
+	Codec       string  // the agreed speech codec, such as "PCMA"
+	MOS         float64 // estimated score of this side's sound as it came to us, 1 to 4.5 (ITU-T G.107); 0: none came
 
+	RTTMS           float64 // round trip to the peer by its last RTCP report, milliseconds; 0 if it gave none
 	FarLost         uint32  // packets that the peer says it missed, by its last RTCP report
 	FarLossFraction float64 // share missed between its last two reports, 0 to 1
+	FarLossRatio    float64 // share missed of all that it was sent, 0 to 1
+	FarJitterMS     float64 // jitter by its last report, milliseconds
+	FarMOS          float64 // estimated score of what the peer hears, by its reports; 0: it made none about it
+
+	Reports uint64      // reports that came from the peer by RTCP (SR, RR)
+	VoIP    VoIPMetrics // what it says by RTCP-XR
 
 	FirstPacket time.Time // zero if none came
 	LastPacket  time.Time
@@ -75,10 +83,6 @@ type reception struct {
 	reordered, duplicates  uint64
 	dropped, invalid, held uint64
 	foreign                uint8 // 128 + the last payload type that is not agreed; 0: none came
-
-	rtt         time.Duration
-	farLost     uint32
-	farFraction uint8 // in 1/256
 }
 
 const noBad = 1 << 16 // no sequence number
@@ -210,8 +214,6 @@ func (r *reception) stats(at func(moment) time.Time) SideStats {
 		Reordered: r.reordered, Duplicates: r.duplicates,
 		Dropped: r.dropped, Invalid: r.invalid, Held: r.held,
 		Bursts: uint64(r.bursts), LongestBurst: uint64(r.burst), LongestGap: r.gap,
-		RTTMS:   float64(r.rtt) / float64(time.Millisecond),
-		FarLost: r.farLost, FarLossFraction: float64(r.farFraction) / 256,
 	}
 	if r.rate > 0 {
 		s.JitterMS = r.millis(r.jitter)
@@ -226,4 +228,24 @@ func (r *reception) stats(at func(moment) time.Time) SideStats {
 // millis converts jitter.
 func (r *reception) millis(jitter uint32) float64 {
 	return float64(jitter) / 16 / float64(r.rate) * 1000
+}
+
+// jitterNow is the present jitter as a time.
+func (r *reception) jitterNow() time.Duration { return ticks(r.jitter>>4, r.rate) }
+
+// ticks converts units of an RTP clock.
+func ticks(n, rate uint32) time.Duration {
+	if rate == 0 {
+		return 0
+	}
+	return time.Duration(n) * time.Second / time.Duration(rate)
+}
+
+// lossRatio is the share of packets that are missing, 0 to 1.
+func (r *reception) lossRatio() float64 {
+	lost := r.lostBefore + r.lostNow()
+	if came := r.packets - min(r.duplicates, r.packets); lost+came > 0 {
+		return float64(lost) / float64(lost+came)
+	}
+	return 0
 }
