@@ -173,18 +173,36 @@ func harmless(parameter string) bool {
 	return parameter == "KDR=0" || len(parameter) > 1 && parameter[0] == '-'
 }
 
-// secured reports whether the profile is one of SRTP.
-func (l Line) secured() bool { return l.Proto == "RTP/SAVP" || l.Proto == "RTP/SAVPF" }
+// Kinds are what may be agreed to by signalling that nobody else can read.
+func (s Security) Kinds() Kinds {
+	switch s {
+	case Optional:
+		return Plain | Keyed | Shaken
+	case Required:
+		return Keyed | Shaken
+	}
+	return Plain
+}
+
+// kinds are those of which the line's profile speaks.
+func (l Line) kinds() Kinds {
+	switch l.Proto {
+	case "RTP/AVP", "RTP/AVPF": // with keys it is RFC 8643
+		return Plain | Keyed
+	case "RTP/SAVP", "RTP/SAVPF": // with a fingerprint as it was before RFC 5764
+		return Keyed | Shaken
+	case "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF":
+		return Shaken
+	}
+	return 0
+}
 
 // usable reports whether the line is audio as we relay it. The feedback profile may be used without feedback.
-func (l Line) usable(security Security) bool {
-	switch {
-	case l.Media != "audio":
-		return false
-	case l.Proto == "RTP/AVP" || l.Proto == "RTP/AVPF":
-		return true
+func (l Line) usable(kinds Kinds) bool {
+	if kinds&(Keyed|Shaken) != 0 {
+		kinds |= Plain // to say what is missing
 	}
-	return security != Off && l.secured()
+	return l.Media == "audio" && l.kinds()&kinds != 0
 }
 
 // cryptos lists the a=crypto lines of a stream that we can do, in their order.
@@ -205,22 +223,35 @@ func cryptos(m *pion.MediaDescription) (list []Crypto, why error) {
 	return list, why
 }
 
-// protect takes the keys of an audio line, or says why the line is not secure enough, or not usable.
-func (d *Stream) protect(m *pion.MediaDescription, line Line, security Security) (why string) {
-	d.Crypto = nil
-	if security == Off {
-		return ""
+// secure takes the keys of an audio line, or its fingerprints; or says why the line is not secure enough, or not usable.
+func (d *Stream) secure(s *pion.SessionDescription, m *pion.MediaDescription, line Line, kinds Kinds) (why string, err error) {
+	able := line.kinds() & kinds
+	if able&Keyed != 0 {
+		list, wrong := cryptos(m)
+		if len(list) > 0 {
+			d.Crypto = list
+			return "", nil
+		}
+		why = "no a=crypto on the audio line, though it is " + line.Proto
+		if wrong != nil {
+			why = "no a=crypto on the audio line that could be used: " + wrong.Error()
+		}
 	}
-	list, err := cryptos(m)
+	if able&Shaken != 0 {
+		missing := why
+		if why, err = d.shake(s, m, line); why == "" || missing == "" || err != nil {
+			return why, err
+		}
+		return missing, nil
+	}
 	switch {
-	case len(list) > 0:
-		d.Crypto = list
-	case line.secured() && err != nil:
-		return "no a=crypto on the audio line that could be used: " + err.Error()
-	case line.secured():
-		return "no a=crypto on the audio line, though it is " + line.Proto
-	case security == Required:
-		return "the audio is not encrypted, and has to be"
+	case able&Plain != 0:
+		return "", nil
+	case line.kinds()&Plain != 0:
+		return "the audio is not encrypted, and has to be", nil
 	}
-	return ""
+	return why, nil
 }
+
+// Checked reports whether ICE tells where the describer is, in place of the address in its description.
+func (d *Stream) Checked() bool { return d.ICE != nil && !d.ICE.Lite }

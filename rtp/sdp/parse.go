@@ -16,9 +16,14 @@ import (
 // It reads plain RTP. ParseSecure takes the keys of SRTP too, or insists on them.
 func Parse(body []byte) (d *Description, err error) { return ParseSecure(body, Off) }
 
-// ParseSecure is Parse for a body that came by signalling which nobody else can read. A stream with keys goes before
-// one without.
-func ParseSecure(body []byte, security Security) (d *Description, err error) {
+// ParseSecure is Parse for a body that came by signalling which nobody else can read.
+func ParseSecure(body []byte, security Security) (*Description, error) {
+	return ParseKinds(body, security.Kinds())
+}
+
+// ParseKinds is Parse for a body that may agree to certain kinds of media. Of several audio lines, one with DTLS goes
+// before one with keys, and that before a plain one.
+func ParseKinds(body []byte, kinds Kinds) (d *Description, err error) {
 	// The parser is another's and the bytes are a stranger's: a panic in it must cost one call, not all.
 	defer func() {
 		if r := recover(); r != nil {
@@ -28,7 +33,7 @@ func ParseSecure(body []byte, security Security) (d *Description, err error) {
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
-	plain, lines, err := simplify(string(body), security)
+	plain, lines, err := simplify(string(body), kinds)
 	if err != nil {
 		return nil, err
 	}
@@ -42,13 +47,13 @@ func ParseSecure(body []byte, security Security) (d *Description, err error) {
 	if len(s.MediaDescriptions) != len(lines) {
 		return nil, fmt.Errorf("%w: m= lines in the wrong place", ErrBad)
 	}
-	return describe(&s, lines, security)
+	return describe(&s, lines, kinds)
 }
 
 // simplify keeps from the parser what we have no use for and it might not know: each m= line that is not audio as
 // we relay it is listed, and stands declined and without attributes in the text returned; the o= line, of which nothing is used,
 // is checked for its form and made harmless, as its numbers may be longer than the parser's.
-func simplify(body string, security Security) (plain string, lines []Line, err error) {
+func simplify(body string, kinds Kinds) (plain string, lines []Line, err error) {
 	var b strings.Builder
 	skipping := false
 	for row := range strings.Lines(body) {
@@ -67,7 +72,7 @@ func simplify(body string, security Security) (plain string, lines []Line, err e
 			if lines = append(lines, line); len(lines) > maxLines {
 				return "", nil, fmt.Errorf("%w: more than %d m= lines", ErrBad, maxLines)
 			}
-			if skipping = !line.usable(security); skipping {
+			if skipping = !line.usable(kinds); skipping {
 				b.WriteString("m=application 0 UDP 0\r\n")
 			}
 		}
@@ -110,9 +115,9 @@ func checkText(body []byte) error {
 	return nil
 }
 
-// describe takes the first usable audio stream out of s, one with keys before one without.
-func describe(s *pion.SessionDescription, lines []Line, security Security) (*Description, error) {
-	var plain *Description
+// describe takes the best usable audio stream out of s.
+func describe(s *pion.SessionDescription, lines []Line, kinds Kinds) (*Description, error) {
+	var best *Description
 	reason := "no audio line"
 	for i, m := range s.MediaDescriptions {
 		d := &Description{Lines: lines, Stream: Stream{Index: i}}
@@ -120,36 +125,42 @@ func describe(s *pion.SessionDescription, lines []Line, security Security) (*Des
 		switch line := lines[i]; {
 		case line.Media != "audio":
 			continue
-		case !line.usable(security):
+		case !line.usable(kinds):
 			why = "audio only as " + strconv.Quote(line.Proto) + ", RTP/AVP is taken"
 		case m.MediaName.Port.Value == 0:
 			why = "the audio line is declined (port 0)"
 		default:
 			var err error
-			if why, err = d.audio(s, m); err != nil {
+			if why, err = d.audio(s, m, line, kinds); err != nil {
 				return nil, err
-			}
-			if why == "" {
-				why = d.protect(m, line, security)
 			}
 		}
 		switch {
 		case why != "":
 			reason = why
-		case security == Off || d.Crypto != nil:
-			return d, nil
-		case plain == nil:
-			plain = d
+		case best == nil || d.kind() > best.kind():
+			best = d
 		}
 	}
-	if plain != nil {
-		return plain, nil
+	if best == nil {
+		return nil, fmt.Errorf("%w: %s", ErrNotAcceptable, reason)
 	}
-	return nil, fmt.Errorf("%w: %s", ErrNotAcceptable, reason)
+	return best, nil
+}
+
+// kind is that of the stream.
+func (d *Stream) kind() Kinds {
+	switch {
+	case d.DTLS != nil:
+		return Shaken
+	case d.Crypto != nil:
+		return Keyed
+	}
+	return Plain
 }
 
 // audio fills d from an audio line, or says why that line cannot be used.
-func (d *Stream) audio(s *pion.SessionDescription, m *pion.MediaDescription) (why string, err error) {
+func (d *Stream) audio(s *pion.SessionDescription, m *pion.MediaDescription, line Line, kinds Kinds) (why string, err error) {
 	if port := m.MediaName.Port.Value; port < 0 || port > 65535 {
 		return "", fmt.Errorf("%w: audio port %d", ErrBad, port)
 	}
@@ -160,7 +171,15 @@ func (d *Stream) audio(s *pion.SessionDescription, m *pion.MediaDescription) (wh
 	if !HasSpeech(codecs) {
 		return "no known audio codec on the audio line", nil
 	}
-	if why, err := d.address(s, m); why != "" || err != nil {
+	_, d.Mux = m.Attribute("rtcp-mux")
+	if _, only := m.Attribute("rtcp-mux-only"); only { // RFC 8858
+		d.Mux = true
+	}
+	d.bundled(s, m)
+	if why, err := d.secure(s, m, line, kinds); why != "" || err != nil {
+		return why, err
+	}
+	if why, err := d.address(s, m); why != "" && !d.Checked() || err != nil {
 		return why, err
 	}
 	d.Codecs = codecs
@@ -184,7 +203,6 @@ func (d *Stream) address(s *pion.SessionDescription, m *pion.MediaDescription) (
 	}
 	port := uint16(m.MediaName.Port.Value)
 	d.Addr = netip.AddrPortFrom(addr, port)
-	_, d.Mux = m.Attribute("rtcp-mux")
 	switch value, ok := m.Attribute("rtcp"); {
 	case ok:
 		d.RTCP, err = parseRTCP(value, addr)
@@ -255,7 +273,7 @@ func (d *Stream) direct(s *pion.SessionDescription, m *pion.MediaDescription) {
 			}
 		}
 	}
-	if d.Addr.Addr().IsUnspecified() {
+	if d.Addr.Addr().IsUnspecified() && !d.Checked() {
 		d.Direction = d.Direction.And(SendOnly)
 	}
 }

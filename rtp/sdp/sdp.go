@@ -10,8 +10,11 @@
 //	RFC 4568  a=crypto
 //	RFC 4733  telephone-event
 //	RFC 5761  a=rtcp-mux
+//	RFC 5763  DTLS-SRTP: a=fingerprint (RFC 8122), a=setup, a=tls-id (RFC 8842)
 //	RFC 7714  suites with AES-GCM
 //	RFC 8643  a=crypto with RTP/AVP: encrypted where both can
+//	RFC 8839  ICE, as a lite agent
+//	RFC 9143  a=group:BUNDLE, of the one audio line
 //
 // The codec is pion/sdp; its types stay inside this package.
 package sdp
@@ -67,7 +70,11 @@ type Stream struct {
 	Codecs    []Codec        // in order of preference, telephone-event and comfort noise among them
 	Ptime     int            // a=ptime in ms, 0 if not given
 	MaxPtime  int            // a=maxptime in ms, 0 if not given
-	Crypto    []Crypto       // keys that the describer encrypts with, by suite; nil: plain RTP
+	Crypto    []Crypto       // keys that the describer encrypts with, by suite; nil: plain RTP, or DTLS
+	DTLS      *DTLS          // SRTP with keys from a handshake; nil: no
+	ICE       *ICE           // only beside DTLS; nil: the address says where the peer is
+	Mid       string         // a=mid; "" if none
+	Bundle    bool           // the stream stands in an a=group:BUNDLE
 	Feedback  []string       // values of a=rtcp-fb, of video only (RFC 4585 §4.2)
 }
 

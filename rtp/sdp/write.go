@@ -61,6 +61,12 @@ func marshal(id, version uint64, d *Description) ([]byte, error) {
 		},
 		TimeDescriptions: []pion.TimeDescription{{}},
 	}
+	if d.ICE != nil {
+		s.WithPropertyAttribute("ice-lite")
+	}
+	if d.Bundle {
+		s.WithValueAttribute("group", "BUNDLE "+d.Mid)
+	}
 	for i, line := range d.Lines {
 		m := declined(line)
 		switch {
@@ -90,6 +96,9 @@ func flowing(line Line, d *Stream) *pion.MediaDescription {
 	m := declined(line)
 	m.MediaName.Port.Value = int(d.Addr.Port())
 	m.MediaName.Formats = nil
+	if d.Mid != "" {
+		m.WithValueAttribute("mid", d.Mid)
+	}
 	for _, c := range d.Codecs {
 		number := strconv.Itoa(int(c.PT))
 		m.MediaName.Formats = append(m.MediaName.Formats, number)
@@ -107,6 +116,9 @@ func flowing(line Line, d *Stream) *pion.MediaDescription {
 	}
 	for _, c := range d.Crypto {
 		m.WithValueAttribute("crypto", c.attribute())
+	}
+	if d.DTLS != nil {
+		d.writeDTLS(m)
 	}
 	if d.Ptime > 0 {
 		m.WithValueAttribute("ptime", strconv.Itoa(d.Ptime))
