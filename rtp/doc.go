@@ -3,6 +3,7 @@
 //
 //	RFC 3550  RTP and RTCP; statistics by appendix A.1, A.3 and A.8
 //	RFC 3551  payload types
+//	RFC 3611  RTCP-XR: VoIP metrics and round trips, read
 //	RFC 3264  offer/answer (package rtp/sdp)
 //	RFC 4733  telephone-event, relayed
 //	RFC 3711  SRTP, keys from the description (RFC 4568)
@@ -14,6 +15,14 @@
 // odd one above it for RTCP. Packets go socket → forward → socket, untouched but for the payload type number where the
 // two descriptions use different ones; they are never re-timed or held back. The owner of the call learns only of the
 // first packet of a side, of a side that stays silent, and of a call gone idle.
+//
+// # Quality
+//
+// Each direction has the statistics of RFC 3550, and a score by the E-model of ITU-T G.107 for what came to us. What a
+// peer reports by RTCP tells of the rest of the way: loss, jitter, round trip, and so a score for what it hears. Where a
+// peer sends no RTCP, the other one gets reports of ours in its place. Scores take loss as random, the delay as half of
+// the round trips that are known with 20 ms for packets and a jitter buffer of twice the jitter, and the codecs as G.113
+// appendix I has them.
 //
 // # SRTP
 //

@@ -22,6 +22,8 @@ type far struct {
 	ssrc     uint32        // of the stream that they are about
 	about    bool          // they are about one
 	empty    bool          // its last report was about no stream at all
+	report   uint32        // middle 32 bits of the time in its last sender report; 0: it made none
+	reported moment        // when that came
 	sent     uint32        // packets that it says it has sent
 	sending  bool          // they were more than in the report before
 	voip     VoIPMetrics
@@ -86,7 +88,7 @@ func (p *path) readReports(side Side, list []rtcp.Packet, now moment) {
 		switch r := item.(type) {
 		case *rtcp.SenderReport:
 			p.ends[side].passes(r.NTPTime, now)
-			p.ends[side].far.sends(r.PacketCount)
+			p.ends[side].far.sends(r, now)
 			p.readBlocks(side, r.Reports, now)
 		case *rtcp.ReceiverReport:
 			p.readBlocks(side, r.Reports, now)
@@ -102,10 +104,11 @@ func (e *end) passes(ntp uint64, now moment) {
 	e.report++
 }
 
-// sends takes the number of packets that a peer says it has sent.
-func (f *far) sends(packets uint32) {
-	f.sending = packets > f.sent
-	f.sent = packets
+// sends takes what a peer says of the packets that it sends.
+func (f *far) sends(r *rtcp.SenderReport, now moment) {
+	f.report, f.reported = uint32(r.NTPTime>>16), now
+	f.sending = r.PacketCount > f.sent
+	f.sent = r.PacketCount
 }
 
 // readBlocks takes the report about the other side's stream, as relayed to this peer.

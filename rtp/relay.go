@@ -46,6 +46,7 @@ type Relay struct {
 	ports      *ports
 	sound      *sound     // nil: no ringback
 	ringers    *scheduler // plays it
+	reporter   *reporter  // sends RTCP of our own
 	metrics    *metrics
 	epoch      time.Time // moment 0
 
@@ -79,6 +80,7 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
 	}
 	r.ringers = newScheduler(r.now)
+	r.reporter = newReporter(r.now)
 	if r.deviceSRTP, err = ParseSecurity(cfg.DeviceSRTP); err != nil {
 		return nil, err
 	}
@@ -232,6 +234,7 @@ func (r *Relay) Close() {
 		s.Close()
 	}
 	r.ringers.wait()
+	r.reporter.close()
 	r.engine.close()
 	r.metrics.unregister()
 }

@@ -163,6 +163,7 @@ func (s *Session) Connect() {
 		}
 		s.listenRTCPLocked(Side(side))
 	}
+	s.audio.reportLocked(now)
 	s.startWatchLocked()
 }
 
@@ -188,6 +189,7 @@ func (s *Session) Stats() Stats {
 // called. When it returns, no goroutine of the session runs.
 func (s *Session) Close() Stats {
 	s.silence()
+	s.audio.farewell()
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true

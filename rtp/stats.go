@@ -78,8 +78,9 @@ type reception struct {
 	first                  moment
 	base                   uint32 // the present source's first sequence number
 	passed                 uint32 // the first one that went on to the other side
+	sentBefore             uint32 // packets of the present source that did not go on, and
+	bytesBefore            uint64 // bytes of all that came until then
 	lostBefore             uint64 // by sources before the present one
-	bytesBefore            uint64 // of those
 	reordered, duplicates  uint64
 	dropped, invalid, held uint64
 	foreign                uint8 // 128 + the last payload type that is not agreed; 0: none came
@@ -113,7 +114,7 @@ func (r *reception) restart(ssrc uint32, seq uint16) {
 	r.lostBefore += r.lostNow()
 	r.started, r.ssrc = true, ssrc
 	r.base, r.highest, r.passed = uint32(seq), uint32(seq), uint32(seq)
-	r.bytesBefore = r.bytes
+	r.sentBefore, r.bytesBefore = 0, r.bytes
 	r.bad, r.unique, r.seen, r.timed = noBad, 1, 1, false
 }
 
@@ -169,9 +170,7 @@ func (r *reception) time(timestamp, rate uint32, now moment) {
 		}
 		r.rate, r.timed, r.jitter = rate, false, 0
 	}
-	// Microseconds times rate stays below 2^63 for a century; only the low 32 bits matter.
-	arrival := uint32(uint64(now/time.Microsecond) * uint64(rate) / 1e6)
-	transit := arrival - timestamp
+	transit := arrival(now, rate) - timestamp
 	if r.timed {
 		d := int32(transit - r.transit)
 		if d < 0 {
@@ -183,6 +182,12 @@ func (r *reception) time(timestamp, rate uint32, now moment) {
 	r.transit, r.timed = transit, true
 }
 
+// arrival is a moment in units of an RTP clock. Microseconds times rate stays below 2^63 for a century; only the low 32
+// bits matter.
+func arrival(now moment, rate uint32) uint32 {
+	return uint32(uint64(now/time.Microsecond) * uint64(rate) / 1e6)
+}
+
 // resume begins anew to look for gaps: the call is connected, or a hold has ended. Some phones stop the clock of their
 // timestamps while on hold; that is no jitter.
 func (r *reception) resume(now moment) { r.since, r.timed = now, false }
@@ -191,7 +196,7 @@ func (r *reception) resume(now moment) { r.since, r.timed = now, false }
 func (r *reception) connect(now moment) {
 	r.resume(now)
 	if r.started {
-		r.passed = r.highest + 1
+		r.passed, r.sentBefore, r.bytesBefore = r.highest+1, r.unique, r.bytes
 	}
 }
 

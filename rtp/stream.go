@@ -9,6 +9,9 @@ type stream struct {
 	session *Session
 	path    path
 	sockets [2]socket
+
+	reporting [2]reporting // by the side that is told
+	identity  identity
 }
 
 // socket is a side's port pair.
