@@ -13,7 +13,7 @@ type Config struct {
 	Engine          string        `yaml:"engine"`           // what relays: "builtin"
 	Ports           string        `yaml:"ports"`            // UDP ports for calls, "first-last"; a call takes two pairs
 	ExternalAddress string        `yaml:"external_address"` // IP address in our SDP when behind NAT; "" for that of the socket
-	Ringback        string        `yaml:"ringback"`         // "tone", "none", or a WAV file: 8 kHz mono, 16-bit PCM or G.711
+	Ringback        string        `yaml:"ringback"`         // "tone", "none", or a file: WAV, or raw G.711 or 16-bit PCM, 8 kHz mono
 	Tone            string        `yaml:"tone"`             // country of the tone, one of ToneNames
 	DeviceSRTP      string        `yaml:"device_srtp"`      // off, optional or required; by TLS and WSS only
 	Timeout         time.Duration `yaml:"timeout"`          // no RTP at all for this long, not on hold, is the Idle event
@@ -51,16 +51,10 @@ func (c Config) Validate(report func(path, problem string)) {
 	if c.Timeout < time.Second {
 		report("timeout", fmt.Sprintf("%v is too short; use at least 1s, such as 60s", c.Timeout))
 	}
-	if name, ok := c.ringbackFile(); ok {
-		if _, err := loadWAV(name); err != nil {
-			report("ringback", err.Error())
-		}
+	if c.Ringback == "" {
+		report("ringback", "is empty; write tone, none or the name of a file")
 	}
-}
-
-// ringbackFile is the WAV file to play, if one is configured.
-func (c Config) ringbackFile() (name string, ok bool) {
-	return c.Ringback, c.Ringback != "tone" && c.Ringback != "none"
+	Sound{Ringback: c.Ringback}.Validate(report)
 }
 
 // parsePorts reads "first-last" and gives the even ports of the first and last whole pair in it.

@@ -330,4 +330,5 @@ func (s *Session) remapLocked() {
 			}
 		}
 	}
+	s.tuneLocked()
 }

@@ -33,6 +33,7 @@ type Options struct {
 	// LocalAddress is the address in our SDP where neither the session nor the configuration says another; zero asks
 	// the routing table.
 	LocalAddress netip.Addr
+	Sounds       []Sound // that sessions may be opened with, besides the configuration's
 }
 
 // Relay opens sessions. It owns the port range, the ringback sound and its scheduler.
@@ -44,7 +45,7 @@ type Relay struct {
 	log        *slog.Logger
 	engine     engine
 	ports      *ports
-	sound      *sound     // nil: no ringback
+	sounds     *sounds    // for callers who wait
 	ringers    *scheduler // plays it
 	reporter   *reporter  // sends RTCP of our own
 	metrics    *metrics
@@ -59,7 +60,7 @@ type Relay struct {
 	bound   map[netip.Addr]netip.Addr // addresses in SDP that are not this machine's, and what is bound instead
 }
 
-// NewRelay makes a relay. It reads the ringback file, if one is configured.
+// NewRelay makes a relay. It reads the ringback files that are configured.
 func NewRelay(cfg Config, o Options) (*Relay, error) {
 	var faults []error
 	cfg.Validate(func(path, problem string) { faults = append(faults, fmt.Errorf("media.%s: %s", path, problem)) })
@@ -70,12 +71,12 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	sound, err := newSound(cfg)
+	sounds, err := newSounds(cfg, o.Sounds)
 	if err != nil {
 		return nil, err
 	}
 	r := &Relay{
-		timeout: cfg.Timeout, log: o.Log, sound: sound,
+		timeout: cfg.Timeout, log: o.Log, sounds: sounds,
 		ports: newPorts(first, last, quarantine), epoch: time.Now(),
 		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
 	}

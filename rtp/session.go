@@ -16,12 +16,14 @@ type SessionOptions struct {
 	TrunkAddress, DeviceAddress netip.Addr
 
 	TrunkSRTP Security // of the trunk; the device's is in the configuration
+	Sound     Sound    // for the trunk's callers; one of the relay's Options.Sounds, or zero
 }
 
 // Session is the media of one call. Its methods may be called from any goroutine.
 type Session struct {
 	relay  *Relay
 	log    *slog.Logger
+	sound  *sound // for the caller who waits; nil: silence
 	events chan Event
 	quiet  chan struct{} // closed when nothing of the session runs any more
 
@@ -39,6 +41,7 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 	s := &Session{
 		relay:  r,
 		log:    r.log.With("call", o.ID),
+		sound:  r.sounds.of(o.Sound),
 		events: make(chan Event, eventBuffer),
 		quiet:  make(chan struct{}),
 	}

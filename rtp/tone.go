@@ -1,9 +1,11 @@
 package rtp
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -80,7 +82,47 @@ func (c cadence) sample(k, n int) int16 {
 	return int16(level * sum)
 }
 
-// sound is what callers hear while they wait. It is encoded once for each codec and shared by all calls.
+// Sound is what the callers of one trunk hear while they wait, where that is not what all others hear.
+type Sound struct {
+	Ringback string // as Config.Ringback; "": the configuration's
+	Tone     string // as Config.Tone; "": the configuration's. Without Ringback it says that there is to be a tone.
+}
+
+// Validate reports what is wrong with the sound itself, as Config.Validate does. A file is read.
+func (s Sound) Validate(report func(path, problem string)) {
+	if _, ok := tones()[s.Tone]; !ok && s.Tone != "" {
+		report("tone", fmt.Sprintf("%q is no known tone; use one of %s", s.Tone, strings.Join(ToneNames(), ", ")))
+	}
+	if name, ok := s.file(); ok {
+		if _, err := loadSound(name); err != nil {
+			report("ringback", err.Error())
+		}
+	}
+}
+
+// over gives the sound in full.
+func (s Sound) over(c Config) Sound {
+	switch {
+	case s.Ringback == "" && s.Tone != "":
+		s.Ringback = "tone"
+	case s.Ringback == "":
+		s.Ringback = c.Ringback
+	}
+	if s.Tone == "" {
+		s.Tone = c.Tone
+	}
+	if s.Ringback != "tone" {
+		s.Tone = "" // so that equal sounds are equal
+	}
+	return s
+}
+
+// file is the one to play, if it is a file.
+func (s Sound) file() (name string, ok bool) {
+	return s.Ringback, s.Ringback != "" && s.Ringback != "tone" && s.Ringback != "none"
+}
+
+// sound is a Sound ready to be played: encoded once for each codec and shared by all calls.
 type sound struct {
 	clips map[string]*clip // by codec, PCMU and PCMA
 }
@@ -97,25 +139,59 @@ func (c *clip) frames() int { return len(c.silent) }
 // frame is the payload of the i-th packet of a round.
 func (c *clip) frame(i int) []byte { return c.data[i*frameSamples : (i+1)*frameSamples] }
 
-// newSound prepares what the configuration says; nil for "none".
-func newSound(cfg Config) (*sound, error) {
-	if cfg.Ringback == "none" {
+// sounds are all that callers may hear, each loaded once. They never change.
+type sounds struct {
+	cfg    Config
+	loaded map[Sound]*sound
+}
+
+// newSounds loads the sound of the configuration, and the others that are asked for.
+func newSounds(cfg Config, others []Sound) (*sounds, error) {
+	l := &sounds{cfg: cfg, loaded: map[Sound]*sound{}}
+	for _, s := range append([]Sound{{}}, others...) {
+		full := s.over(cfg)
+		if _, known := l.loaded[full]; known {
+			continue
+		}
+		loaded, err := full.load()
+		if err != nil {
+			return nil, err
+		}
+		l.loaded[full] = loaded
+	}
+	return l, nil
+}
+
+// of gives a sound; that of the configuration in place of one that was not loaded. nil is silence.
+func (l *sounds) of(s Sound) *sound {
+	if found, ok := l.loaded[s.over(l.cfg)]; ok {
+		return found
+	}
+	return l.loaded[Sound{}.over(l.cfg)]
+}
+
+// load prepares a sound given in full; nil for "none".
+func (s Sound) load() (*sound, error) {
+	if s.Ringback == "none" {
 		return nil, nil
 	}
 	var samples []int16
-	if name, ok := cfg.ringbackFile(); ok {
+	if name, ok := s.file(); ok {
 		var err error
-		if samples, err = loadWAV(name); err != nil {
+		if samples, err = loadSound(name); err != nil {
 			return nil, err
 		}
 	} else {
-		samples = tones()[cfg.Tone].synthesize()
+		samples = tones()[s.Tone].synthesize()
 	}
 	return &sound{clips: map[string]*clip{
 		"PCMU": newClip(samples, encodeULaw),
 		"PCMA": newClip(samples, encodeALaw),
 	}}, nil
 }
+
+// inaudible is the largest sample that counts as silence: A-law has nothing nearer to zero.
+const inaudible = 8
 
 // newClip encodes samples. The last frame is filled up with silence.
 func newClip(samples []int16, encode func(int16) byte) *clip {
@@ -126,7 +202,7 @@ func newClip(samples []int16, encode func(int16) byte) *clip {
 		samples = samples[n:]
 		quiet := true
 		for _, s := range frame {
-			quiet = quiet && s == 0
+			quiet = quiet && -inaudible <= s && s <= inaudible
 			c.data = append(c.data, encode(s))
 		}
 		c.silent = append(c.silent, quiet)

@@ -160,7 +160,7 @@ func TestRingbackSkipsWhenLate(t *testing.T) {
 		synctest.Wait()
 		p := w.session.player
 		w.trunk.heard()
-		p.play(p.began+800*moment(time.Millisecond), make([]byte, 172))
+		p.tick(p.began+800*moment(time.Millisecond), make([]byte, 172))
 		got := w.trunk.heard()
 		if len(got) != maxBehind {
 			t.Fatalf("%d packets at once", len(got))
@@ -269,7 +269,6 @@ func TestParseWAV(t *testing.T) {
 		"empty": nil, "text": []byte("hello, this is no sound at all"), "mp3": append([]byte("ID3"), make([]byte, 100)...),
 		"stereo": wav(1, 2, 8000, 16, pcm), "44.1 kHz": wav(1, 1, 44100, 16, pcm), "8 bit": wav(1, 1, 8000, 8, pcm),
 		"float": wav(3, 1, 8000, 32, pcm), "no sound": wav(1, 1, 8000, 16, nil), "short": wav(1, 1, 8000, 16, pcm)[:30],
-		"huge": wav(1, 1, 8000, 16, make([]byte, maxWAV+5000)),
 	} {
 		if got, err := parseWAV(file); err == nil || got != nil {
 			t.Errorf("%s is taken: %v", name, got)

@@ -5,12 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 )
-
-// maxWAV is the largest ringback file, in bytes: five minutes of 16-bit PCM.
-const maxWAV = 5 * 60 * sampleRate * 2
 
 // Formats of a WAV file (RFC 2361).
 const (
@@ -19,24 +14,6 @@ const (
 	wavULaw       = 7
 	wavExtensible = 0xfffe
 )
-
-// loadWAV reads a ringback file.
-func loadWAV(name string) ([]int16, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("ringback file: %w; name a readable WAV file, or write tone or none", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxWAV+4097)) // some room for headers
-	if err != nil {
-		return nil, fmt.Errorf("ringback file %s: %w", name, err)
-	}
-	samples, err := parseWAV(data)
-	if err != nil {
-		return nil, fmt.Errorf("ringback file %s: %w", name, err)
-	}
-	return samples, nil
-}
 
 // errNoWAV says that a file is of another kind.
 var errNoWAV = errors.New("not a WAV file; convert it with: sox IN -r 8000 -c 1 -b 16 OUT.wav")
@@ -50,9 +27,6 @@ type wavFormat struct {
 
 // parseWAV gives the samples of a RIFF/WAVE file of 8 kHz mono, 16-bit PCM or G.711.
 func parseWAV(data []byte) ([]int16, error) {
-	if len(data) > maxWAV+4096 {
-		return nil, fmt.Errorf("longer than %d bytes (five minutes); cut it: it is played in a loop", maxWAV)
-	}
 	if len(data) < 12 || !bytes.Equal(data[:4], []byte("RIFF")) || !bytes.Equal(data[8:12], []byte("WAVE")) {
 		return nil, errNoWAV
 	}
@@ -109,23 +83,14 @@ func parseFormat(b []byte) (*wavFormat, error) {
 
 // samples decodes the data chunk.
 func (f *wavFormat) samples(b []byte) ([]int16, error) {
-	var out []int16
-	switch f.tag {
-	case wavPCM:
-		for ; len(b) >= 2; b = b[2:] {
-			out = append(out, int16(binary.LittleEndian.Uint16(b)))
-		}
-	case wavALaw:
-		for _, c := range b {
-			out = append(out, decodeALaw(c))
-		}
-	case wavULaw:
-		for _, c := range b {
-			out = append(out, decodeULaw(c))
-		}
-	}
-	if len(out) == 0 {
+	if len(b) == 0 {
 		return nil, errors.New("the WAV file's data chunk is empty")
 	}
-	return out, nil
+	switch f.tag {
+	case wavALaw:
+		return aLaw(b)
+	case wavULaw:
+		return uLaw(b)
+	}
+	return linear(b[:len(b)&^1]) // an odd byte at the end is of a recording that was cut off
 }
