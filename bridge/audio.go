@@ -35,7 +35,9 @@ func (c *Call) openSession() error {
 	if c.session != nil {
 		return nil
 	}
-	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress(), TrunkSRTP: c.srtp()})
+	trunk := c.in.Trunk().Config()
+	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress(), TrunkSRTP: c.srtp(),
+		Sound: rtp.Sound{Ringback: trunk.Ringback, Tone: trunk.Tone}})
 	if err != nil {
 		return err
 	}

@@ -232,6 +232,7 @@ func (w *world) start() {
 	w.sender, err = push.NewSender(pc, push.Options{Log: log, Registerer: w.metrics, Dial: host.DialContext})
 	w.must(err)
 	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),
+		Sounds: []rtp.Sound{{Ringback: w.setup.trunk.Ringback, Tone: w.setup.trunk.Tone}},
 		Listen: func(a netip.AddrPort) (rtp.PacketConn, error) { return host.ListenUDP(a) }})
 	w.must(err)
 	extensions := append([]bridge.Extension{w.extension}, w.more...)

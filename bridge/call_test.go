@@ -131,6 +131,21 @@ func TestRingbackUntilTheAnswer(t *testing.T) {
 	})
 }
 
+// A trunk's own tone goes before that of all others: two seconds of an American one, in place of one of the European.
+func TestSoundOfTheTrunk(t *testing.T) {
+	call(t, func(s *setup) { s.trunk.Tone = "us" }, func(w *world) {
+		w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(time.Minute)})
+		c := w.invite(siptest.Invitation{})
+		w.await(c, time.Second, "180")
+		time.Sleep(3 * time.Second)
+		if n := len(c.Audio.Received()); n != 100 {
+			t.Errorf("%d packets of the tone", n)
+		}
+		c.Cancel(nil)
+		w.ended("cancelled", 487)
+	})
+}
+
 func TestUDPPhone(t *testing.T) {
 	call(t, nil, func(w *world) {
 		p := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(time.Second),

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"reveille/bridge"
+	"reveille/rtp"
 	"reveille/sip"
 )
 
@@ -23,6 +24,7 @@ func (c *Config) validate(main *document, origins []origin) {
 	c.Calls.Validate(under("calls"))
 	c.Push.Validate(under("push"))
 	c.Media.Validate(under("media"))
+	c.validateSounds(under("trunks"))
 	bridge.ValidateExtensions(c.Extensions, byOrigin(main, origins))
 
 	c.validateUpstreams(main, byOrigin(main, origins))
@@ -35,6 +37,24 @@ func (c *Config) validate(main *document, origins []origin) {
 		main.report("location.engine", fmt.Sprintf("%q is no engine; use embedded", c.Location.Engine))
 	}
 	c.validateSockets(main)
+}
+
+// Sounds lists what the callers of each trunk hear while they wait.
+func (c *Config) Sounds() []rtp.Sound {
+	var list []rtp.Sound
+	for _, t := range c.Trunks {
+		list = append(list, rtp.Sound{Ringback: t.Ringback, Tone: t.Tone})
+	}
+	return list
+}
+
+func (c *Config) validateSounds(report func(path, problem string)) {
+	for i, s := range c.Sounds() {
+		s.Validate(func(path, problem string) { report(fmt.Sprintf("[%d].%s", i, path), problem) })
+		if early := c.Trunks[i].EarlyMedia; early != nil && !*early && s != (rtp.Sound{}) {
+			report(fmt.Sprintf("[%d].early_media", i), "false leaves the ringing to the caller's side, so that ringback and tone of this trunk would never be heard; remove them, or set early_media: true")
+		}
+	}
 }
 
 // validateUpstreams holds the accounts of extensions against the trunks. A trunk with a registrar and no user name is one that only

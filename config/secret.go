@@ -33,7 +33,7 @@ func namesFile(key, value string) (isFile, private bool) {
 	case "certificate", "client_ca", "root_ca", "client_certificate":
 		return true, false
 	case "ringback":
-		return value != "tone" && value != "none", false
+		return value != "" && value != "tone" && value != "none", false
 	}
 	return false, false
 }

@@ -20,6 +20,7 @@ func TestTrunkExamplesAreRead(t *testing.T) {
 	for _, name := range []string{"carrier.password", "ssp.password", "1001.password", "1001.pbx.password"} {
 		writeFile(t, dir, name, "s3cret\n", 0o600)
 	}
+	writeFile(t, dir, "paris.al", "sound", 0o644)
 	for _, block := range blocks {
 		cfg, err := Load(writeFile(t, dir, "reveille.yaml", string(block[1]), 0o644), environment)
 		if err != nil {

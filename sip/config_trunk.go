@@ -40,6 +40,8 @@ type TrunkConfig struct {
 	RootCA            string `yaml:"root_ca"` // PEM file of further trust anchors for tls
 
 	EarlyMedia *bool    `yaml:"early_media"` // nil: true
+	Ringback   string   `yaml:"ringback"`    // what its callers hear while they wait, as media.ringback; "": that
+	Tone       string   `yaml:"tone"`        // as media.tone; "": that
 	SRTP       string   `yaml:"srtp"`        // off (or ""), optional or required; by TLS only
 	MaxCalls   int      `yaml:"max_calls"`   // 0: no limit
 	CallerID   []string `yaml:"caller_id"`   // in order of preference

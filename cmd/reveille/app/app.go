@@ -107,6 +107,7 @@ func (a *App) build(cfg *config.Config) (err error) {
 	}
 	if a.relay, err = rtp.NewRelay(mediaConfig(cfg), rtp.Options{
 		Log: a.log, Registerer: a.registry, Listen: a.options.RTPListen, LocalAddress: a.options.RTPAddress,
+		Sounds: cfg.Sounds(),
 	}); err != nil {
 		return err
 	}
