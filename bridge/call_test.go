@@ -141,7 +141,7 @@ func TestSoundOfTheTrunk(t *testing.T) {
 		if n := len(c.Audio.Received()); n != 100 {
 			t.Errorf("%d packets of the tone", n)
 		}
-		c.Cancel(nil)
+		w.trunk.Cancel(c)
 		w.ended("cancelled", 487)
 	})
 }

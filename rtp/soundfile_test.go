@@ -103,7 +103,7 @@ func TestSoundsByTrunk(t *testing.T) {
 			t.Error("a file is in memory twice")
 		}
 		for sound, hertz := range map[Sound]float64{{}: 425, {Tone: "eu"}: 425, american: 480, file: 0, none: 0} {
-			heard := w.hear(sound, time.Second)
+			heard := w.hear(sound, 990*time.Millisecond)
 			var samples []int16
 			for _, p := range heard {
 				samples = append(samples, expand(p[12:], decodeALaw)...)
