@@ -54,10 +54,8 @@ func newEngine(log *slog.Logger, listen func(netip.AddrPort) (PacketConn, error)
 
 // portable is the engine that works everywhere, in virtual time too: a goroutine for each socket.
 type portable struct {
-	log     *slog.Logger
-	listen  func(netip.AddrPort) (PacketConn, error)
-	tries   func(netip.AddrPort) error // whether an address is to be had; nil: listen tells
-	batches batches                    // memory of readers
+	log    *slog.Logger
+	listen func(netip.AddrPort) (PacketConn, error)
 }
 
 // portableOutlet is a socket of portable.
@@ -83,9 +81,6 @@ func (p *portable) open(addr netip.AddrPort, to receiver) (outlet, error) {
 }
 
 func (p *portable) try(addr netip.AddrPort) error {
-	if p.tries != nil {
-		return p.tries(addr)
-	}
 	conn, err := p.listen(addr)
 	if err != nil {
 		return err
@@ -122,13 +117,7 @@ func (o *portableOutlet) pump() (again bool) {
 			again = true
 		}
 	}()
-	var err error
-	if c, ok := o.conn.(*net.UDPConn); ok {
-		if err = o.readBatches(c); errors.Is(err, net.ErrClosed) {
-			return false
-		}
-	}
-	if err = o.readSingly(); !errors.Is(err, net.ErrClosed) {
+	if err := o.readSingly(); !errors.Is(err, net.ErrClosed) {
 		log.Error("media socket given up after errors", "err", err)
 	}
 	return false

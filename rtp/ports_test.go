@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -126,8 +127,11 @@ func descriptors(t *testing.T) int {
 }
 
 // Five thousand calls on real sockets, by eight at once: nothing is left of them.
-func TestNoLeak(t *testing.T) {
-	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: netip.MustParseAddr("127.0.0.1")})
+func TestNoLeak(t *testing.T) { onEngines(t, noLeak) }
+
+func noLeak(t *testing.T, o Options) {
+	o.LocalAddress = netip.MustParseAddr("127.0.0.1")
+	r, err := NewRelay(DefaultConfig(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,39 +199,56 @@ func oneCall(r *Relay, i int) error {
 	return nil
 }
 
-// The whole way over real sockets.
+// onEngines runs a test over real sockets with the system's engine and with the portable one.
+func onEngines(t *testing.T, f func(t *testing.T, o Options)) {
+	t.Run("system", func(t *testing.T) { f(t, Options{}) })
+	t.Run("portable", func(t *testing.T) { f(t, Options{Listen: listenUDP}) })
+}
+
+// The whole way over real sockets, each family to each.
 func TestRealSockets(t *testing.T) {
-	for _, host := range []string{"127.0.0.1", "::1"} {
-		t.Run(host, func(t *testing.T) {
-			ip := netip.MustParseAddr(host)
-			r, err := NewRelay(DefaultConfig(), Options{LocalAddress: ip})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			trunk, device := udp(t, ip), udp(t, ip)
-			s, err := r.Open(SessionOptions{})
-			if err != nil {
-				t.Skipf("no sockets on %s: %v", host, err)
-			}
-			at := callOver(t, s, trunk, device)
-			a := rtptest.Talker{SSRC: 1, Payload: 8}
-			for range 20 {
-				want := a.Next(make([]byte, 160))
-				if _, err := trunk.WriteToUDPAddrPort(want, at[Trunk]); err != nil {
-					t.Fatal(err)
-				}
-				got := make([]byte, 2000)
-				_ = device.SetReadDeadline(time.Now().Add(5 * time.Second))
-				n, from, err := device.ReadFromUDPAddrPort(got)
-				if err != nil || string(got[:n]) != string(want) || from != at[Device] {
-					t.Fatalf("%d bytes from %v, %v", n, from, err)
-				}
-			}
-			if st := s.Close(); st.Trunk.Packets != 20 || st.Trunk.Lost != 0 {
-				t.Errorf("%+v", st)
-			}
+	four, six := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
+	for _, hosts := range [][2]netip.Addr{{four, four}, {six, six}, {four, six}, {six, four}} {
+		t.Run(hosts[0].String()+" to "+hosts[1].String(), func(t *testing.T) {
+			onEngines(t, func(t *testing.T, o Options) { realSockets(t, o, hosts) })
 		})
+	}
+}
+
+func realSockets(t *testing.T, o Options, hosts [2]netip.Addr) {
+	r, err := NewRelay(DefaultConfig(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	trunk, device := udp(t, hosts[Trunk]), udp(t, hosts[Device])
+	s, err := r.Open(SessionOptions{TrunkAddress: hosts[Trunk], DeviceAddress: hosts[Device]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := callOver(t, s, trunk, device)
+	a, b := rtptest.Talker{SSRC: 1, Payload: 8}, rtptest.Talker{SSRC: 2, Payload: 8}
+	for range 20 {
+		carry(t, &a, trunk, at[Trunk], device, at[Device])
+		carry(t, &b, device, at[Device], trunk, at[Trunk])
+	}
+	if st := s.Close(); st.Trunk.Packets != 20 || st.Trunk.Lost != 0 || st.Device.Packets != 20 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// carry sends a packet from one peer to our port for it, and has it arrive at the other from our port there.
+func carry(t *testing.T, talker *rtptest.Talker, from *net.UDPConn, in netip.AddrPort, to *net.UDPConn, out netip.AddrPort) {
+	t.Helper()
+	want := talker.Next(make([]byte, 160))
+	if _, err := from.WriteToUDPAddrPort(want, in); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 2000)
+	_ = to.SetReadDeadline(time.Now().Add(5 * time.Second))
+	n, src, err := to.ReadFromUDPAddrPort(got)
+	if err != nil || string(got[:n]) != string(want) || src != out {
+		t.Fatalf("%d bytes from %v, %v", n, src, err)
 	}
 }
 
@@ -267,9 +288,12 @@ func callOver(t testing.TB, s *Session, trunk, device *net.UDPConn) (at [2]netip
 }
 
 // Calls end in the middle of packets: closing must not wait for a reader that waits for it.
-func TestCloseUnderTraffic(t *testing.T) {
+func TestCloseUnderTraffic(t *testing.T) { onEngines(t, closeUnderTraffic) }
+
+func closeUnderTraffic(t *testing.T, o Options) {
 	ip := netip.MustParseAddr("127.0.0.1")
-	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: ip})
+	o.LocalAddress = ip
+	r, err := NewRelay(DefaultConfig(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,22 +333,25 @@ func TestCloseUnderTraffic(t *testing.T) {
 	}
 }
 
-func TestTryUDP(t *testing.T) {
+func TestTry(t *testing.T) {
+	e := systemEngine(slog.New(slog.DiscardHandler))
+	defer e.close()
+	try := e.try
 	for _, ip := range []string{"127.0.0.1", "::1"} {
 		conn, err := listenUDP(netip.MustParseAddrPort(net.JoinHostPort(ip, "0")))
 		if err != nil {
 			t.Skip(err) // a machine without IPv6
 		}
 		addr := conn.(*net.UDPConn).LocalAddr().(*net.UDPAddr).AddrPort()
-		if err := tryUDP(addr); !errors.Is(err, syscall.EADDRINUSE) {
+		if err := try(addr); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s is taken: %v", addr, err)
 		}
 		conn.Close()
-		if err := tryUDP(addr); err != nil {
+		if err := try(addr); err != nil {
 			t.Errorf("%s is free: %v", addr, err)
 		}
 	}
-	if err := tryUDP(netip.MustParseAddrPort("192.0.2.77:4000")); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+	if err := try(netip.MustParseAddrPort("192.0.2.77:4000")); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Errorf("an address of nobody's: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,7 +50,8 @@ type Relay struct {
 	ringers    *scheduler // plays it
 	reporter   *reporter  // sends RTCP of our own
 	metrics    *metrics
-	epoch      time.Time // moment 0
+	epoch      time.Time     // moment 0
+	opened     atomic.Uint32 // sessions, ever
 
 	// Locks are taken in this order: mu, a session's mu, boundMu.
 	mu     sync.Mutex // guards the following

@@ -22,6 +22,7 @@ type SessionOptions struct {
 // Session is the media of one call. Its methods may be called from any goroutine.
 type Session struct {
 	relay  *Relay
+	number uint32 // of the relay's sessions
 	log    *slog.Logger
 	sound  *sound // for the caller who waits; nil: silence
 	events chan Event
@@ -40,6 +41,7 @@ type Session struct {
 func (r *Relay) Open(o SessionOptions) (*Session, error) {
 	s := &Session{
 		relay:  r,
+		number: r.opened.Add(1),
 		log:    r.log.With("call", o.ID),
 		sound:  r.sounds.of(o.Sound),
 		events: make(chan Event, eventBuffer),

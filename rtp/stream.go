@@ -50,6 +50,9 @@ type ear struct {
 	from   origin
 }
 
+// family keeps the sockets of a call together.
+func (e *ear) family() uint32 { return e.stream.session.number }
+
 func (e *ear) receive(packet []byte, from netip.AddrPort) {
 	at := e.from
 	at.addr = from

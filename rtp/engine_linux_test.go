@@ -1,0 +1,226 @@
+package rtp
+
+import (
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reveille/rtp/rtptest"
+)
+
+// hears is a receiver that is a function.
+type hears func(packet []byte, from netip.AddrPort)
+
+func (h hears) receive(packet []byte, from netip.AddrPort) { h(packet, from) }
+
+// testEngine is the system's engine for one test.
+func testEngine(t *testing.T) *workers {
+	t.Helper()
+	e := systemEngine(slog.New(slog.DiscardHandler)).(*workers)
+	t.Cleanup(e.close)
+	return e
+}
+
+// openOn opens a socket of the engine on any port of an address.
+func openOn(t *testing.T, e engine, host string, to receiver) outlet {
+	t.Helper()
+	o, err := e.open(netip.AddrPortFrom(netip.MustParseAddr(host), 0), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// A fault of ours costs the packet that it happens on, not the worker.
+func TestWorkerSurvivesPanic(t *testing.T) {
+	e := testEngine(t)
+	came := make(chan string, 10)
+	o := openOn(t, e, "127.0.0.1", hears(func(packet []byte, _ netip.AddrPort) {
+		if string(packet) == "bad" {
+			panic("a fault of ours")
+		}
+		came <- string(packet)
+	}))
+	defer o.close()
+	conn := udp(t, netip.MustParseAddr("127.0.0.1"))
+	for _, text := range []string{"bad", "bad", "good"} {
+		if _, err := conn.WriteToUDPAddrPort([]byte(text), o.local()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := <-came; got != "good" {
+		t.Errorf("%q", got)
+	}
+}
+
+// What a worker still holds of a socket that has been closed is of nobody, nor is it of the socket that has its place
+// and its descriptor now.
+func TestEventOfClosedSocket(t *testing.T) {
+	w := &worker{log: slog.New(slog.DiscardHandler), poll: -1}
+	var err error
+	if w.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(w.poll)
+	open := func(name string, heard *[]string) *udpSocket {
+		fd, err := bindUDP(netip.MustParseAddrPort("127.0.0.1:0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := w.add(fd, hears(func([]byte, netip.AddrPort) { *heard = append(*heard, name) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	var heard []string
+	conn := udp(t, netip.MustParseAddr("127.0.0.1"))
+	first := open("first", &heard)
+	if _, err := conn.WriteToUDPAddrPort([]byte("x"), first.local()); err != nil {
+		t.Fatal(err)
+	}
+	n, errno := epollWait(w.poll, w.events[:], 5000)
+	if n != 1 || errno != 0 {
+		t.Fatal(n, errno)
+	}
+	fd, place := first.fd, first.place
+	first.close()
+	second := open("second", &heard)
+	if second.fd != fd || second.place != place {
+		t.Fatalf("descriptor %d, place %d; the first had %d and %d", second.fd, second.place, fd, place)
+	}
+	if _, err := conn.WriteToUDPAddrPort([]byte("x"), second.local()); err != nil {
+		t.Fatal(err)
+	}
+	w.look(w.events[:n])
+	if len(w.ready) != 0 {
+		t.Error("the event of the first socket is believed to be the second's")
+	}
+	w.serve(first)
+	if len(heard) != 0 {
+		t.Errorf("%v: read from a descriptor that another has", heard)
+	}
+	first.send([]byte("x"), second.local())
+	first.close()
+	w.serve(second)
+	if len(heard) != 1 || heard[0] != "second" {
+		t.Errorf("%v", heard)
+	}
+	second.close()
+}
+
+// Sockets come and go under traffic, and what each hears was sent to it.
+func TestDescriptorsReused(t *testing.T) {
+	e := testEngine(t)
+	ip := netip.MustParseAddr("127.0.0.1")
+	var wg sync.WaitGroup
+	for n := range 4 {
+		conn := udp(t, ip)
+		var target atomic.Uint32 // port
+		stop := make(chan struct{})
+		var sender sync.WaitGroup
+		sender.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if p := target.Load(); p != 0 {
+						_, _ = conn.WriteToUDPAddrPort([]byte{byte(n)}, netip.AddrPortFrom(ip, uint16(p)))
+					}
+				}
+			}
+		})
+		wg.Go(func() {
+			defer sender.Wait()
+			defer close(stop)
+			for range 200 {
+				var heard atomic.Int32
+				var over atomic.Bool
+				o, err := e.open(netip.AddrPortFrom(ip, 0), hears(func(packet []byte, from netip.AddrPort) {
+					if over.Load() {
+						t.Error("a packet after close")
+					}
+					if from.Port() == uint16(conn.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort().Port()) {
+						heard.Add(1)
+					}
+				}))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				target.Store(uint32(o.local().Port()))
+				for heard.Load() < 3 {
+					runtime.Gosched()
+				}
+				o.close()
+				over.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// From socket to socket, nothing is allocated for a packet.
+func TestRelayingDoesNotAllocate(t *testing.T) {
+	ip := netip.MustParseAddr("127.0.0.1")
+	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: ip})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	trunk, device := udp(t, ip), udp(t, ip)
+	s, err := r.Open(SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := callOver(t, s, trunk, device)
+	talker := rtptest.Talker{SSRC: 1, Payload: 8}
+	packet, got := talker.Next(make([]byte, 160)), make([]byte, maxPacket)
+	_ = device.SetReadDeadline(time.Now().Add(30 * time.Second))
+	through := func() {
+		next(packet)
+		if _, err := trunk.WriteToUDPAddrPort(packet, at[Trunk]); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := device.ReadFromUDPAddrPort(got); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		through()
+	}
+	if n := testing.AllocsPerRun(2000, through); n != 0 {
+		t.Errorf("%v allocations per packet", n)
+	}
+}
+
+// The pace follows the load, without going to and fro at its edge.
+func TestPace(t *testing.T) {
+	now := time.Now()
+	p := pace{since: now}
+	load := func(rate int, want bool) {
+		t.Helper()
+		for range 10 {
+			now = now.Add(pacePause)
+			p.note(int(time.Duration(rate)*pacePause/time.Second), now)
+		}
+		if p.ticks != want {
+			t.Errorf("%d packets a second: ticks %v", rate, p.ticks)
+		}
+	}
+	load(100, false)
+	load(paceFast-100, false)
+	load(paceFast+100, true)
+	load(paceFast-100, true)
+	load(paceSlow-100, false)
+	now = now.Add(time.Hour)
+	p.note(1, now)
+	load(10, false)
+}

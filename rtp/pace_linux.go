@@ -1,0 +1,76 @@
+package rtp
+
+import (
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A worker sleeps until a packet comes while few do: nothing is faster. To wake is dearer than to relay, though, so that
+// when many come it looks after them once in a tick, however many they are: a quarter of a millisecond is of no concern
+// to speech, and halves what a packet costs. The rates are those at which a tick finds about one packet.
+const (
+	tick      = 250 * time.Microsecond
+	pacePause = 20 * time.Millisecond // how long packets are counted before the pace changes
+	paceFast  = 4000                  // packets in a second from which on a worker ticks
+	paceSlow  = 3000                  // and down to which it goes on to
+)
+
+// pace decides when a worker looks for packets.
+type pace struct {
+	ticks bool
+	count int
+	since time.Time
+}
+
+// note counts what has come.
+func (p *pace) note(packets int, now time.Time) {
+	p.count += packets
+	passed := now.Sub(p.since)
+	if passed < pacePause {
+		return
+	}
+	limit := paceFast
+	if p.ticks {
+		limit = paceSlow
+	}
+	p.ticks = time.Duration(p.count)*time.Second >= time.Duration(limit)*passed
+	p.count, p.since = 0, now
+}
+
+// wait fills the worker's events, and gives their number. It is none when a signal came, or a tick found nothing.
+func (w *worker) wait() (int, error) {
+	timeout := -1
+	if w.pace.ticks {
+		timeout = 0
+		if len(w.ready) < batchSize { // else more may be waiting
+			// It ends early on a signal, which does no harm.
+			pause := unix.NsecToTimespec(tick.Nanoseconds())
+			_, _, _ = unix.Syscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
+		}
+	}
+	n, errno := epollWait(w.poll, w.events[:], timeout)
+	if errno != 0 && errno != unix.EINTR {
+		return 0, errno
+	}
+	w.pace.note(n, time.Now())
+	return n, nil
+}
+
+// epollWait is epoll_wait(2), timeout in milliseconds. One that does not wait is raw: the scheduler need not know of it.
+func epollWait(fd int, events []unix.EpollEvent, timeout int) (n int, errno unix.Errno) {
+	first, size := uintptr(unsafe.Pointer(&events[0])), uintptr(len(events))
+	var r uintptr
+	if timeout == 0 {
+		r, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), first, size, 0, 0, 0)
+	} else {
+		r, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), first, size, uintptr(timeout), 0, 0)
+	}
+	runtime.KeepAlive(events)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), 0
+}
