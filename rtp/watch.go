@@ -13,6 +13,9 @@ const (
 	FirstPacket EventKind = iota // the first packet of a side was accepted
 	Idle                         // no RTP from either side for the configured timeout, not on hold
 	NoMedia                      // no packet of a side was accepted in the 5 s after Connect
+	Silence                      // a side that had sent has sent nothing for 20 s, though nobody holds the call
+	SilenceOver                  // it sends again
+	Unheard                      // a side reports by RTCP that nothing comes to it, though we send
 )
 
 // String is the kind's name.
@@ -22,6 +25,12 @@ func (k EventKind) String() string {
 		return "first packet"
 	case Idle:
 		return "idle"
+	case Silence:
+		return "silence"
+	case SilenceOver:
+		return "silence over"
+	case Unheard:
+		return "not heard"
 	}
 	return "no media"
 }
@@ -29,13 +38,13 @@ func (k EventKind) String() string {
 // Event is what the owner of a call learns of its media.
 type Event struct {
 	Kind  EventKind
-	Side  Side      // of FirstPacket and NoMedia
+	Side  Side      // of all but Idle
 	At    time.Time // when it happened
-	Cause string    // of NoMedia: the likely one, for a person to read
+	Cause string    // of NoMedia, Silence and Unheard: the likely one, for a person to read; of SilenceOver: how long it was
 }
 
 const (
-	eventBuffer = 8               // two of each kind and side; more are only repeated Idles
+	eventBuffer = 16              // one of each kind and side; more are only repeated
 	firstWithin = 5 * time.Second // from Connect: then a side without packets is an event
 )
 
@@ -46,6 +55,7 @@ type watch struct {
 	resumed   moment // when the last hold ended
 	idleAt    uint64 // packets of both sides when Idle was last told
 	idle      bool
+	quiet     [2]quietness
 }
 
 // Events tells what happens to the session's media. Nobody needs to listen; the channel is never closed.
@@ -63,6 +73,7 @@ func (s *Session) tell(e Event) {
 // startWatchLocked begins to watch over a connected session.
 func (s *Session) startWatchLocked() {
 	s.watch.connected = s.relay.now()
+	s.watch.quiet = [2]quietness{}
 	s.watch.timer = time.AfterFunc(min(firstWithin, s.relay.timeout), s.check)
 }
 
@@ -86,6 +97,10 @@ func (s *Session) check() {
 		s.checkFirstLocked(Device, now)
 	}
 	next := s.checkIdleLocked(now)
+	for _, side := range []Side{Trunk, Device} {
+		next = min(next, s.checkSilenceLocked(side, now))
+		s.checkUnheardLocked(side, now)
+	}
 	if early := s.watch.connected + firstWithin - now; early > 0 {
 		next = min(next, early)
 	}
@@ -107,8 +122,7 @@ func (s *Session) checkFirstLocked(side Side, now moment) {
 
 // causeLocked is the likely reason for a side's silence.
 func (s *Session) causeLocked(side Side) string {
-	e, sock := &s.audio.path.ends[side], &s.audio.sockets[side]
-	ours := fmt.Sprintf("%v:%d", sock.address, sock.port)
+	e, ours := &s.audio.path.ends[side], s.oursLocked(side)
 	switch {
 	case e.crypt != nil && e.crypt.dropped > 0:
 		return fmt.Sprintf("%d packets came to %s that are not SRTP with the key of the %v's SDP", e.crypt.dropped, ours, side)
@@ -116,7 +130,9 @@ func (s *Session) causeLocked(side Side) string {
 		return fmt.Sprintf("%d packets came to %s, but not from %v as described, nor steadily enough from one other source to trust it",
 			e.got.dropped, ours, e.latch.signalled)
 	case e.got.invalid > 0:
-		return fmt.Sprintf("%d packets came to %s, but none was RTP of an agreed payload type", e.got.invalid, ours)
+		return fmt.Sprintf("%d packets came to %s, but %s", e.got.invalid, ours, e.got.oddity())
+	case e.far.spoke > 0:
+		return fmt.Sprintf("its RTCP comes, but no RTP to %s: it sends nothing, or a firewall lets nothing to that port", ours)
 	}
 	return fmt.Sprintf("nothing has come to %s: a firewall or NAT stops it, or our external address is not the one in our SDP", ours)
 }
