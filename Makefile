@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: demo test bench bench-packages bench-load lint fuzz build
+.PHONY: demo test bench bench-packages bench-load bench-media lint fuzz build
 
 # The whole path on this machine's loopback: a carrier, a push service, a phone, and the bridge between them.
 demo:
@@ -23,9 +23,15 @@ LOAD ?= .
 bench: bench-packages bench-load
 bench-packages:
 	$(GO) test -run='^$$' -bench=. -benchmem -benchtime=300ms -p 1 -timeout=0 \
-		$$(grep -rl --include='*_test.go' '^func Benchmark' . | grep -v /loadtest/ | xargs -n 1 dirname | sort -u)
+		$$(grep -rl --include='*_test.go' '^func Benchmark' . | grep -v -e /loadtest/ -e /mediabench/ | xargs -n 1 dirname | sort -u)
 bench-load:
 	$(GO) test -run='^$$' -bench='$(LOAD)' -benchtime=1x -timeout=0 ./cmd/reveille/loadtest
+
+# The media relay beside rtpengine and the kernel's limit, on a quiet machine and as root; some 12 minutes. What the columns mean:
+# go doc ./cmd/reveille/mediabench. One row in a few seconds: make bench-media ONLY=sockets CALLS=1000 SECONDS=5 ROUNDS=1
+bench-media:
+	@ONLY='$(ONLY)' CALLS='$(CALLS)' SECONDS='$(SECONDS)' ROUNDS='$(ROUNDS)' PROFILE='$(PROFILE)' \
+		$(GO) test -run='^$$' -bench=. -benchtime=1x -timeout=0 ./cmd/reveille/mediabench
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted" >&2; exit 1; }

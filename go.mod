@@ -3,6 +3,7 @@ module reveille
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.22.0
 	github.com/coder/websocket v1.8.15
 	github.com/emiago/sipgo v1.7.2
 	github.com/golang-jwt/jwt/v4 v4.5.2

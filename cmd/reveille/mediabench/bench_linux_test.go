@@ -1,0 +1,227 @@
+package mediabench
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// system is what relays between the ends of calls, or stands in its place.
+type system interface {
+	pid() int // of its process; 0 where it has none
+	// open sets the calls up, and says how their packets go.
+	open(calls []call) ([]route, error)
+	stop()
+}
+
+// row is one line of the table for each number of calls.
+type row struct {
+	name, suite string
+	start       func(*bed, row) (system, error)
+	absent      func() error // nil: it can always be tried
+	sizes       []int        // nil: all
+}
+
+func rows() []row {
+	srtp := []int{1000, 2000}
+	return []row{
+		{name: "wire", start: startWire},
+		{name: "rtpengine", start: startRtpengine},
+		{name: "plain", start: startPlain},
+		{name: "sockets", start: startOurs},
+		{name: "kernel", start: startOurs},
+		{name: "redirect", start: startRedirection},
+		{name: "rtpengine-cm", suite: suiteCM, start: startRtpengine, sizes: srtp},
+		{name: "sockets-cm", suite: suiteCM, start: startOurs, sizes: srtp},
+		{name: "rtpengine-gcm", suite: suiteGCM, start: startRtpengine, sizes: srtp},
+		{name: "sockets-gcm", suite: suiteGCM, start: startOurs, sizes: srtp},
+	}
+}
+
+// settings are what the environment says.
+type settings struct {
+	only    []string // rows; none: all
+	calls   []int
+	window  time.Duration
+	rounds  int
+	profile string
+}
+
+func readSettings() (s settings, err error) {
+	s = settings{calls: []int{100, 500, 1000, 2000}, window: 4 * time.Second, rounds: 3, profile: os.Getenv("PROFILE")}
+	if v := os.Getenv("ONLY"); v != "" {
+		s.only = strings.Split(v, ",")
+	}
+	for _, name := range s.only {
+		if name != "churn" && !slices.ContainsFunc(rows(), func(r row) bool { return r.name == name }) {
+			return s, fmt.Errorf("ONLY=%s: there is no such row", name)
+		}
+	}
+	number := func(name string, to *int) {
+		if v := os.Getenv(name); v != "" && err == nil {
+			if *to, err = strconv.Atoi(v); err != nil || *to < 1 {
+				err = fmt.Errorf("%s=%s: write a number above 0", name, v)
+			}
+		}
+	}
+	if v := os.Getenv("CALLS"); v != "" {
+		s.calls = nil
+		for text := range strings.SplitSeq(v, ",") {
+			n, e := strconv.Atoi(text)
+			if e != nil || n < 1 || n > 10000 {
+				return s, fmt.Errorf("CALLS=%s: write numbers of calls from 1 to 10000, such as 500,1000", v)
+			}
+			s.calls = append(s.calls, n)
+		}
+		slices.Sort(s.calls)
+	}
+	seconds := int(s.window / time.Second)
+	number("SECONDS", &seconds)
+	number("ROUNDS", &s.rounds)
+	s.window = time.Duration(seconds) * time.Second
+	return s, err
+}
+
+func (s settings) wants(r row, calls int) bool {
+	if len(s.only) > 0 {
+		return slices.Contains(s.only, r.name)
+	}
+	return r.sizes == nil || slices.Contains(r.sizes, calls)
+}
+
+// BenchmarkMedia measures every row at every number of calls, in rounds, and leaves the table for TestMain to print.
+func BenchmarkMedia(b *testing.B) {
+	s, err := readSettings()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if slices.Equal(s.only, []string{"churn"}) {
+		b.Skip("ONLY=churn")
+	}
+	bed, err := newBed()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer bed.close()
+	results := &table{settings: s, missing: map[string]error{}, cells: map[cell][]figures{}}
+	for b.Loop() {
+		for round := range s.rounds {
+			for _, calls := range s.calls {
+				bed.round(results, round, calls)
+			}
+		}
+	}
+	results.report(b)
+	lastTable.Store(results)
+	if len(results.cells) == 0 {
+		b.Fatal("nothing could be measured")
+	}
+}
+
+// round measures all rows once, forwards and backwards in turns.
+func (b *bed) round(t *table, round, calls int) {
+	list := rows()
+	if round%2 == 1 {
+		slices.Reverse(list)
+	}
+	for _, r := range list {
+		if !t.settings.wants(r, calls) || t.missing[r.name] != nil {
+			continue
+		}
+		f, err := b.measure(r, calls, t.settings)
+		if err != nil {
+			t.missing[r.name] = err
+			fmt.Fprintf(os.Stderr, "%-14s left out: %v\n", r.name, err)
+			continue
+		}
+		t.add(cell{r.name, calls}, f)
+		fmt.Fprintf(os.Stderr, "round %d  %5d calls  %-14s %s\n", round+1, calls, r.name, f)
+	}
+}
+
+const (
+	warm  = 1200 * time.Millisecond // all have latched, all stacks grown
+	drain = 500 * time.Millisecond  // for what is on its way when the window ends
+)
+
+// measure has one row relay calls for a window.
+func (b *bed) measure(r row, calls int, s settings) (f figures, err error) {
+	system, err := r.start(b, r)
+	if err != nil {
+		return f, err
+	}
+	defer system.stop()
+	f.empty = resident(system.pid())
+	routes, err := system.open(newCalls(calls, r.suite))
+	if err != nil {
+		return f, err
+	}
+	if err := b.play(routes); err != nil {
+		return f, err
+	}
+	defer func() { err = cmp.Or(err, b.generator.call("stop", none{}, nil)) }()
+	time.Sleep(warm)
+	own, _ := system.(process)
+	var before, after goMemory
+	if err := own.ask(true, &before, s.profile); err != nil {
+		return f, err
+	}
+	time.Sleep(warm / 4) // what asking has disturbed
+	if err := b.window(&f, system.pid(), s.window); err != nil {
+		return f, err
+	}
+	f.resident = resident(system.pid())
+	if err := own.ask(false, &after, s.profile); err != nil {
+		return f, err
+	}
+	if own.child != nil {
+		f.heap, f.allocs, f.goroutines = before.Heap, float64(after.Allocated-before.Allocated)/f.packets, after.Goroutines
+	}
+	return f, nil
+}
+
+// ask reads memory of a process that is ours. A profile spans the time between collecting and not.
+func (p process) ask(collect bool, m *goMemory, profile string) error {
+	if p.child == nil {
+		return nil
+	}
+	err := p.call("memory", collect, m)
+	if profile != "" && err == nil {
+		if !collect {
+			profile = ""
+		}
+		err = p.call("profile", profile, nil)
+	}
+	return err
+}
+
+// window counts for a while.
+func (b *bed) window(f *figures, pid int, length time.Duration) error {
+	var arrived [2]uint64
+	generator := b.generator.cmd.Process.Pid
+	if err := b.generator.call("open", none{}, &arrived[0]); err != nil {
+		return err
+	}
+	start := used(pid, generator, b.ksoftirqd)
+	time.Sleep(length)
+	err := b.generator.call("shut", none{}, &arrived[1])
+	f.usage = used(pid, generator, b.ksoftirqd).since(start)
+	if err != nil {
+		return err
+	}
+	time.Sleep(drain)
+	f.packets = float64(arrived[1] - arrived[0])
+	if err := b.generator.call("tally", none{}, &f.tally); err != nil {
+		return err
+	}
+	if f.packets == 0 {
+		return errors.New("no packet came back: " + f.tally.Example)
+	}
+	return nil
+}

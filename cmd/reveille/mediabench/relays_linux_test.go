@@ -1,0 +1,210 @@
+package mediabench
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+
+	"reveille/rtp"
+)
+
+// process is a row that this program plays in a process of its own: "ours" or "plain".
+type process struct{ *child }
+
+func (p process) pid() int { return p.cmd.Process.Pid }
+func (p process) stop()    { p.end() }
+
+func (p process) open(calls []call) ([]route, error) {
+	if err := p.call("open", calls, &calls); err != nil {
+		return nil, err
+	}
+	return throughRelay(calls), nil
+}
+
+func startPlain(b *bed, _ row) (system, error) {
+	c, err := role("plain", b.relayCPU, nil)
+	return process{c}, err
+}
+
+// ask is what our relay is made with.
+type ask struct{ FastPath string }
+
+func startOurs(b *bed, r row) (system, error) {
+	c, err := role("ours", b.relayCPU, nil)
+	if err != nil {
+		return nil, err
+	}
+	fast := "off"
+	if r.name == "kernel" {
+		fast = "auto"
+	}
+	return process{c}, c.call("relay", ask{fast}, nil)
+}
+
+// goMemory is what the Go runtime of a row's process says of its memory.
+type goMemory struct {
+	Allocated  uint64 // objects since the process began
+	Heap       uint64 // live bytes, if collected first
+	Goroutines int
+	Files      int
+}
+
+func memoryMethods() map[string]method {
+	return map[string]method{
+		"memory": does(func(collect bool) (goMemory, error) {
+			if collect {
+				debug.FreeOSMemory() // as the product does when a burst is over
+			}
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			files, err := os.ReadDir("/proc/self/fd")
+			return goMemory{m.Mallocs, m.HeapAlloc, runtime.NumGoroutine(), len(files) - 1}, err
+		}),
+		"profile": does(func(name string) (none, error) {
+			if name == "" {
+				pprof.StopCPUProfile()
+				return none{}, nil
+			}
+			f, err := os.Create(name)
+			if err != nil {
+				return none{}, err
+			}
+			return none{}, pprof.StartCPUProfile(f)
+		}),
+	}
+}
+
+// ours is the process of our relay.
+type ours struct {
+	relay    *rtp.Relay
+	sessions map[netip.AddrPort]*rtp.Session // by the device's address
+}
+
+func oursMethods() map[string]method {
+	o := &ours{sessions: map[netip.AddrPort]*rtp.Session{}}
+	methods := memoryMethods()
+	methods["relay"] = does(o.make)
+	methods["open"] = does(func(calls []call) ([]call, error) {
+		for i := range calls {
+			if err := o.open(&calls[i]); err != nil {
+				return nil, fmt.Errorf("call %d: %w", i, err)
+			}
+		}
+		return calls, nil
+	})
+	methods["close"] = does(func(calls []call) (none, error) {
+		for _, c := range calls {
+			if s := o.sessions[c.Device]; s != nil {
+				s.Close()
+				delete(o.sessions, c.Device)
+			}
+		}
+		return none{}, nil
+	})
+	return methods
+}
+
+func (o *ours) make(a ask) (_ none, err error) {
+	cfg := rtp.DefaultConfig()
+	cfg.Ports = "20000-59999"
+	if err := fastPath(&cfg, a.FastPath); err != nil {
+		return none{}, err
+	}
+	o.relay, err = rtp.NewRelay(cfg, rtp.Options{LocalAddress: netip.MustParseAddr(relayDevice)})
+	return none{}, err
+}
+
+// fastPath sets media.fast_path. Where this build has none, only "off" is possible.
+func fastPath(cfg *rtp.Config, value string) error {
+	f := reflect.ValueOf(cfg).Elem().FieldByName("FastPath")
+	if f.IsValid() {
+		f.SetString(value)
+	} else if value != "off" {
+		return errors.New("this build has no fast path")
+	}
+	return nil
+}
+
+// open sets a call up as the bridge does: the trunk's offer, the offer to the device, the two answers.
+func (o *ours) open(c *call) error {
+	s, err := o.relay.Open(rtp.SessionOptions{
+		TrunkAddress: netip.MustParseAddr(relayTrunk), DeviceAddress: netip.MustParseAddr(relayDevice),
+	})
+	if err != nil {
+		return err
+	}
+	o.sessions[c.Device] = s
+	s.Secret(rtp.Device, c.Suite != "")
+	if err := s.SetOffer(rtp.Trunk, describe(c.Trunk, "RTP/AVP", "", "", nil)); err != nil {
+		return err
+	}
+	offer, err := s.Offer(rtp.Device)
+	if err != nil {
+		return err
+	}
+	var profile, tag string
+	if c.ToDevice, profile, tag, c.RelayKey, err = read(offer, c.Suite); err != nil {
+		return err
+	}
+	if err := s.SetAnswer(rtp.Device, describe(c.Device, profile, tag, c.Suite, c.DeviceKey)); err != nil {
+		return err
+	}
+	answer, err := s.Answer(rtp.Trunk)
+	if err != nil {
+		return err
+	}
+	if c.ToTrunk, _, _, _, err = read(answer, ""); err != nil {
+		return err
+	}
+	s.Connect()
+	return nil
+}
+
+func plainMethods() map[string]method {
+	methods := memoryMethods()
+	methods["open"] = does(func(calls []call) ([]call, error) {
+		for i := range calls {
+			if err := plain(&calls[i]); err != nil {
+				return nil, err
+			}
+		}
+		return calls, nil
+	})
+	return methods
+}
+
+// plain relays a call with two sockets, and nothing else.
+func plain(c *call) error {
+	device, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at(relayDevice, 0)))
+	if err != nil {
+		return err
+	}
+	trunk, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at(relayTrunk, 0)))
+	if err != nil {
+		return err
+	}
+	c.ToDevice = local(device)
+	c.ToTrunk = local(trunk)
+	go copyPackets(device, trunk, c.Trunk)
+	go copyPackets(trunk, device, c.Device)
+	return nil
+}
+
+func local(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
+
+func copyPackets(from, to *net.UDPConn, peer netip.AddrPort) {
+	buf := make([]byte, 1536)
+	for {
+		n, _, err := from.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		_, _ = to.WriteToUDPAddrPort(buf[:n], peer)
+	}
+}

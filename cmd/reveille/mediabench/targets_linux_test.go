@@ -1,0 +1,76 @@
+package mediabench
+
+import (
+	"fmt"
+	"io"
+)
+
+// target is what we aim at: a figure of ours, and how much of another it may be.
+type target struct {
+	what  string
+	value func(t *table) (value, limit float64, ok bool)
+	unit  string
+}
+
+// ratio is that of two rows' figures.
+func ratio(of func(*table, string) (float64, bool), ours, theirs string, limit float64) func(*table) (float64, float64, bool) {
+	return func(t *table) (float64, float64, bool) {
+		a, ok := of(t, ours)
+		b, also := of(t, theirs)
+		return a / b, limit, ok && also && b > 0
+	}
+}
+
+func processAt(calls int) func(*table, string) (float64, bool) {
+	return func(t *table, name string) (float64, bool) { return t.median(name, calls, process1) }
+}
+
+func systemAt(calls int) func(*table, string) (float64, bool) {
+	return func(t *table, name string) (float64, bool) { return t.above(name, calls, system1) }
+}
+
+// fixed is a row's figure and its limit.
+func fixed(of func(*table) (float64, bool), limit float64) func(*table) (float64, float64, bool) {
+	return func(t *table) (float64, float64, bool) {
+		v, ok := of(t)
+		return v, limit, ok
+	}
+}
+
+func targets() []target {
+	return []target{
+		{"sockets: process of rtpengine's, 1,000 calls", ratio(processAt(1000), "sockets", "rtpengine", .65), "×"},
+		{"SRTP, AES-CM: process of rtpengine's, 1,000 calls", ratio(processAt(1000), "sockets-cm", "rtpengine-cm", .7), "×"},
+		{"SRTP, AES-GCM: process of rtpengine's, 1,000 calls", ratio(processAt(1000), "sockets-gcm", "rtpengine-gcm", .7), "×"},
+		{"sockets: lost at 2,000 calls on one processor", fixed(func(t *table) (float64, bool) { return t.median("sockets", 2000, lost) }, 0), "%"},
+		{"sockets: p99 at 1,000 calls", fixed(func(t *table) (float64, bool) { return t.delay("sockets", 1000, p99) }, 2), "ms"},
+		{"sockets: allocations per packet, 1,000 calls", fixed(func(t *table) (float64, bool) { return t.median("sockets", 1000, allocs) }, .001), ""},
+		{"sockets: resident a call", fixed(func(t *table) (float64, bool) {
+			v, ok := t.perCall("sockets", rss, emptyRSS)
+			return v / 1000, ok
+		}, 12), "kB"},
+		{"kernel: system of rtpengine's, 1,000 calls", ratio(systemAt(1000), "kernel", "rtpengine", .15), "×"},
+		{"kernel: system of a bare redirect's, 1,000 calls", ratio(systemAt(1000), "kernel", "redirect", 2), "×"},
+		{"kernel: p99 at 1,000 calls", fixed(func(t *table) (float64, bool) { return t.delay("kernel", 1000, p99) }, .05), "ms"},
+		{"kernel: resident a call above that of sockets", fixed(func(t *table) (float64, bool) {
+			k, ok := t.perCall("kernel", rss, emptyRSS)
+			s, also := t.perCall("sockets", rss, emptyRSS)
+			return (k - s) / 1000, ok && also
+		}, 1), "kB"},
+	}
+}
+
+// judge compares with the targets.
+func (t *table) judge(w io.Writer) {
+	for _, g := range targets() {
+		value, limit, ok := g.value(t)
+		if !ok {
+			continue
+		}
+		verdict := "met"
+		if value > limit {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%-6s  %-52s %7.3f %s (at most %g)\n", verdict, g.what, value, g.unit, limit)
+	}
+}
