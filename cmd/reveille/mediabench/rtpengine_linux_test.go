@@ -34,7 +34,7 @@ func startRtpengine(b *bed, r row) (system, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, "--config-file=none", "--table=-1", "--foreground", "--log-stderr", "--log-level=3",
+	cmd := exec.Command(path, "--config-file=none", "--table=-1", "--foreground", "--log-stderr", "--log-level=2",
 		"--interface=device/"+relayDevice, "--interface=trunk/"+relayTrunk, "--listen-ng="+ngAddress,
 		"--port-min=20000", "--port-max=59999", "--num-threads="+strconv.Itoa(rtpengineThreads), "--delete-delay=0")
 	c, err := spawn(b.relayCPU, cmd)
