@@ -97,7 +97,7 @@ func (g *generator) attach(names []string) error {
 		}
 		l, err := openLink(name)
 		if err == nil {
-			err = drop(name)
+			l.drop, err = drop(name)
 		}
 		if err != nil {
 			return fmt.Errorf("the generator cannot use %s: %w", name, err)
@@ -190,7 +190,9 @@ func nap(d time.Duration) {
 }
 
 // due is how many packets should have left at a time.
-func (g *generator) due(at int64) int64 { return (at - g.began) * int64(len(g.streams)) / int64(frameTime) }
+func (g *generator) due(at int64) int64 {
+	return (at - g.began) * int64(len(g.streams)) / int64(frameTime)
+}
 
 // send sends what is due.
 func (g *generator) send() {

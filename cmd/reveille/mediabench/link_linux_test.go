@@ -2,6 +2,7 @@ package mediabench
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -12,12 +13,11 @@ import (
 
 // link is an interface of the generator's: one socket to send frames, one to take them from a ring in shared memory.
 type link struct {
-	mac      net.HardwareAddr
-	out, in  int
-	ring     []byte
-	at       int // frame to be read next
-	received uint64
-	dropped  int // for want of room in the ring, since the last question
+	mac     net.HardwareAddr
+	drop    io.Closer
+	out, in int
+	ring    []byte
+	at      int // frame to be read next
 }
 
 const (
@@ -95,7 +95,6 @@ func (l *link) done() {
 	h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&l.ring[l.at*ringFrame]))
 	atomic.StoreUint32(&h.Status, unix.TP_STATUS_KERNEL)
 	l.at = (l.at + 1) % ringFrames
-	l.received++
 }
 
 // overruns counts frames that found the ring full since the last question.

@@ -13,10 +13,9 @@ import (
 const tcShot = 2
 
 // drop keeps what arrives at an interface from the rest of the system, which would wonder whom it is for. It holds as
-// long as this process lives.
-func drop(name string) error {
-	_, err := attach(name, asm.Instructions{asm.Mov.Imm(asm.R0, tcShot), asm.Return()})
-	return err
+// long as the result is referred to.
+func drop(name string) (tc.Link, error) {
+	return attach(name, asm.Instructions{asm.Mov.Imm(asm.R0, tcShot), asm.Return()})
 }
 
 // redirect sends each frame that arrives at an interface out of another, as it is.

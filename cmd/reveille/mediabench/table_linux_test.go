@@ -96,6 +96,9 @@ func (t *table) others() (share float64) {
 	return share
 }
 
+// busy reports whether the machine does so much else that figures of all of it mean nothing.
+func (t *table) busy() bool { return t.others() > 5 }
+
 // above is a figure less the wire's.
 func (t *table) above(name string, calls int, of func(figures) float64) (float64, bool) {
 	wire, ok := t.median("wire", calls, of)
@@ -215,10 +218,9 @@ func (t *table) line(w io.Writer, r row, calls int) {
 
 // doubts says what makes the figures worth less.
 func (t *table) doubts(w io.Writer) {
-	others := t.others()
-	fmt.Fprintf(w, "others: up to %.0f %% of one processor in a window", others)
-	if others > 5 {
-		fmt.Fprint(w, "; this machine is busy: system, p99 and max mean little")
+	fmt.Fprintf(w, "others: up to %.0f %% of one processor in a window", t.others())
+	if t.busy() {
+		fmt.Fprint(w, "; this machine is busy: system means nothing (tasks is compared instead), p99 and max little")
 	}
 	fmt.Fprintln(w)
 	var late time.Duration
