@@ -16,6 +16,7 @@ type Config struct {
 	Ringback        string        `yaml:"ringback"`         // "tone", "none", or a file: WAV, or raw G.711 or 16-bit PCM, 8 kHz mono
 	Tone            string        `yaml:"tone"`             // country of the tone, one of ToneNames
 	DeviceSRTP      string        `yaml:"device_srtp"`      // off, optional or required; by TLS and WSS only
+	FastPath        string        `yaml:"fast_path"`        // auto: the kernel relays plain RTP where it can; off: sockets only
 	Timeout         time.Duration `yaml:"timeout"`          // no RTP at all for this long, not on hold, is the Idle event
 }
 
@@ -27,6 +28,7 @@ func DefaultConfig() Config {
 		Ringback:   "tone",
 		Tone:       "eu",
 		DeviceSRTP: "optional",
+		FastPath:   "auto",
 		Timeout:    time.Minute,
 	}
 }
@@ -47,6 +49,9 @@ func (c Config) Validate(report func(path, problem string)) {
 	}
 	if _, err := ParseSecurity(c.DeviceSRTP); err != nil {
 		report("device_srtp", err.Error())
+	}
+	if err := checkFastPath(c.FastPath); err != nil {
+		report("fast_path", err.Error())
 	}
 	if c.Timeout < time.Second {
 		report("timeout", fmt.Sprintf("%v is too short; use at least 1s, such as 60s", c.Timeout))

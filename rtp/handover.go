@@ -13,6 +13,7 @@ import (
 func (s *Session) Handover() (undo func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.audio.raiseLocked()
 	e, end := &s.exchanges[Device], &s.audio.path.ends[Device]
 	before, was := *e, *end
 	s.audio.path.connected = false

@@ -44,6 +44,13 @@ func newMetrics(r *Relay, reg prometheus.Registerer) (*metrics, error) {
 			ConstLabels: prometheus.Labels{"direction": direction(side)},
 		}, func() float64 { return float64(m.packets(side)) }))
 	}
+	m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "reveille_rtp_fast_path_streams",
+		Help: "Directions of calls that the kernel relays now; a call has two.",
+	}, func() float64 { return float64(r.fastStreams()) }), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "reveille_rtp_fast_path_packets_total",
+		Help: "RTP packets that the kernel has relayed, of those in reveille_rtp_packets_total.",
+	}, func() float64 { return float64(m.fastPackets()) }))
 	if reg == nil {
 		return m, nil
 	}
@@ -64,6 +71,14 @@ func (m *metrics) packets(side Side) uint64 {
 		n += s.Stats().Of(side).Packets
 	}
 	return n
+}
+
+// fastPackets brings the figures of the living up to date.
+func (m *metrics) fastPackets() uint64 {
+	for _, s := range m.relay.sessions() {
+		s.Stats()
+	}
+	return m.relay.fastPackets.Load()
 }
 
 // finish counts an ended session. The relay's mu is held.

@@ -281,6 +281,7 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 
 // remoteLocked brings a side's latest description into the packet path.
 func (s *Session) remoteLocked(side Side) {
+	s.audio.raiseLocked()
 	e := &s.exchanges[side]
 	d, end := e.remote, &s.audio.path.ends[side]
 	held := s.audio.path.onHold()
@@ -305,6 +306,7 @@ func (s *Session) remoteLocked(side Side) {
 
 // remapLocked works out from both exchanges which payload types are agreed, and under which number each goes on.
 func (s *Session) remapLocked() {
+	s.audio.raiseLocked()
 	for _, side := range []Side{Trunk, Device} {
 		e, other := &s.exchanges[side], &s.exchanges[side.Other()]
 		end := &s.audio.path.ends[side]

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"reveille/rtp/kernel"
 )
 
 // PacketConn is a UDP socket; *net.UDPConn is one. Reads and writes may come from several goroutines, and Close ends a
@@ -50,8 +52,12 @@ type Relay struct {
 	ringers    *scheduler // plays it
 	reporter   *reporter  // sends RTCP of our own
 	metrics    *metrics
+	fast       *kernel.Path // nil: sockets only
+	lowering   lowering
 	epoch      time.Time     // moment 0
 	opened     atomic.Uint32 // sessions, ever
+
+	fastPackets atomic.Uint64 // that the kernel has relayed
 
 	// Locks are taken in this order: mu, a session's mu, boundMu.
 	mu     sync.Mutex // guards the following
@@ -97,7 +103,11 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	if r.outside = r.address.IsValid(); !r.outside {
 		r.address = localAddress(o.LocalAddress)
 	}
+	if cfg.FastPath == "auto" && o.Listen == nil {
+		r.openFast(first, last)
+	}
 	if r.metrics, err = newMetrics(r, o.Registerer); err != nil {
+		r.closeFast()
 		return nil, err
 	}
 	return r, nil
@@ -239,5 +249,6 @@ func (r *Relay) Close() {
 	r.ringers.wait()
 	r.reporter.close()
 	r.engine.close()
+	r.closeFast()
 	r.metrics.unregister()
 }

@@ -66,6 +66,7 @@ func (st *stream) speak(to Side, now moment, buf []byte) (again bool) {
 		st.session.mu.Unlock()
 		return false
 	}
+	st.readFastLocked()
 	list := st.compoundLocked(to, now)
 	st.session.mu.Unlock()
 	st.tellRTCP(to, list, buf)
@@ -77,6 +78,7 @@ func (st *stream) farewell() {
 	buf := make([]byte, 0, maxPacket)
 	for _, to := range []Side{Trunk, Device} {
 		st.session.mu.Lock()
+		st.readFastLocked()
 		var list []rtcp.Packet
 		if r := &st.reporting[to]; r.spoken && st.path.connected && !st.session.closed {
 			list = append(st.aboutLocked(to, r.ssrc, st.session.relay.now()), &rtcp.Goodbye{Sources: []uint32{r.ssrc}})

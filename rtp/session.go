@@ -177,6 +177,7 @@ func (s *Session) Connect() {
 func (s *Session) Relatch(side Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.audio.raiseLocked()
 	s.audio.path.ends[side].latch.reopen()
 }
 
@@ -184,6 +185,7 @@ func (s *Session) Relatch(side Side) {
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.audio.readFastLocked()
 	return Stats{
 		Trunk:  s.audio.path.stats(Trunk, s.relay.at),
 		Device: s.audio.path.stats(Device, s.relay.at),
@@ -198,6 +200,7 @@ func (s *Session) Close() Stats {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
+	s.audio.raiseLocked()
 	s.stopWatchLocked()
 	s.mu.Unlock()
 	if first {

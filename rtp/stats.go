@@ -56,7 +56,8 @@ const (
 	maxMisorder = 100  // a packet this late is still the same stream; 100 packets are two seconds
 )
 
-// reception is what RFC 3550 keeps of a stream of RTP packets. It is part of path and guarded with it.
+// reception is what RFC 3550 keeps of a stream of RTP packets. It is part of path and guarded with it. The kernel's
+// program does the same with its own copy: what is changed here is to be changed in kernel/reception.h, too.
 type reception struct {
 	packets, bytes uint64
 	last           moment // of accepted packets; valid if packets > 0

@@ -9,6 +9,7 @@ type stream struct {
 	session *Session
 	path    path
 	sockets [2]socket
+	fast    [2]fast // by the side that packets come from
 
 	reporting [2]reporting // by the side that is told
 	identity  identity
@@ -105,7 +106,13 @@ func (st *stream) pass(from origin, packet []byte, now moment) (p passing) {
 		p.agent = a
 		return p
 	}
+	if s.relay.fast != nil {
+		st.beforeForwardLocked(from, packet, now)
+	}
 	out, to := st.path.forward(from, packet, now)
+	if s.relay.fast != nil {
+		st.afterForwardLocked(from, out != nil, now)
+	}
 	other := from.side.Other()
 	p = passing{packet: out, by: st.sockets[other].outlet(to.control), to: to.addr, news: st.path.news}
 	p.plain = st.path.ends[other].crypt == nil

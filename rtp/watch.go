@@ -92,6 +92,7 @@ func (s *Session) check() {
 		return
 	}
 	now := s.relay.now()
+	s.audio.readFastLocked()
 	if now-s.watch.connected >= firstWithin {
 		s.checkFirstLocked(Trunk, now)
 		s.checkFirstLocked(Device, now)
@@ -117,6 +118,7 @@ func (s *Session) checkFirstLocked(side Side, now moment) {
 	cause := s.causeLocked(side)
 	s.log.Warn("no sound from one side", "side", side.String(), "cause", cause)
 	s.tell(Event{Kind: NoMedia, Side: side, At: s.relay.at(now), Cause: cause})
+	s.audio.raiseLocked()
 	e.latch.reopen()
 }
 

@@ -44,7 +44,8 @@ type Reception struct {
 	Duplicates, Held, BytesBefore uint64
 	Flags                         uint32 // Started, Timed
 	Base                          uint32
-	Bursts, Burst, Passed, _      uint32
+	Bursts, Burst, Passed         uint32
+	SentBefore                    uint32
 }
 
 // Flags of a Reception.

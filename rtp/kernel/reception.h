@@ -36,7 +36,7 @@ struct reception {
 	__u64 lost_before, reordered, duplicates, held, bytes_before;
 	__u32 flags, base;
 
-	__u32 bursts, burst, passed, pad;
+	__u32 bursts, burst, passed, sent_before;
 };
 
 static inline __s64 max64(__s64 a, __s64 b) { return a > b ? a : b; }
@@ -56,6 +56,7 @@ static inline void restart(struct reception *r, __u32 ssrc, __u16 seq)
 	r->lost_before += lost_now(r);
 	r->ssrc = ssrc;
 	r->base = r->highest = r->passed = seq;
+	r->sent_before = 0;
 	r->bytes_before = r->bytes;
 	r->bad = NO_BAD;
 	r->unique = r->seen = 1;

@@ -1,0 +1,239 @@
+package rtp
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"reveille/rtp/rtptest"
+)
+
+// highway is a relay over real sockets with the fast path, and a call between two peers with G.711 under one number
+// and telephone-event under two.
+type highway struct {
+	t             testing.TB
+	relay         *Relay
+	session       *Session
+	trunk, device *driver
+}
+
+// driver is a peer that sends numbered packets.
+type driver struct {
+	t    testing.TB
+	conn *net.UDPConn
+	ours netip.AddrPort // where we receive, for this side
+	ssrc uint32
+	seq  uint16
+}
+
+func newHighway(t testing.TB, trunk, device *net.UDPConn, ours ...string) *highway {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Ports = "21000-21099"
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	relay, err := NewRelay(cfg, Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(relay.Close)
+	if relay.fast == nil {
+		t.Skip("the system permits no fast path, see the line above")
+	}
+	h := &highway{t: t, relay: relay}
+	h.session, err = relay.Open(SessionOptions{
+		ID: "call-1", TrunkAddress: netip.MustParseAddr(ours[0]), DeviceAddress: netip.MustParseAddr(ours[1]),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.trunk, h.device = &driver{t: t, conn: trunk, ssrc: 1}, &driver{t: t, conn: device, ssrc: 2}
+	h.must(h.session.SetOffer(Trunk, body(h.trunk.addr(), "8 101")))
+	_, err = h.session.Offer(Device)
+	h.must(err)
+	h.must(h.session.SetAnswer(Device, body(h.device.addr(), "8 96", "rtpmap:96 telephone-event/8000")))
+	_, err = h.session.Answer(Trunk)
+	h.must(err)
+	h.session.Connect()
+	for side, d := range []*driver{h.trunk, h.device} {
+		s := &h.session.audio.sockets[side]
+		d.ours = addrPort(s.address, s.port)
+	}
+	return h
+}
+
+func (h *highway) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (d *driver) addr() netip.AddrPort {
+	a := d.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return addrPort(a.Addr().Unmap(), a.Port())
+}
+
+// send sends the next packet.
+func (d *driver) send() {
+	d.t.Helper()
+	b := make([]byte, 172)
+	b[0], b[1] = 0x80, 8
+	d.seq++
+	binary.BigEndian.PutUint16(b[2:], d.seq)
+	binary.BigEndian.PutUint32(b[4:], uint32(d.seq)*160)
+	binary.BigEndian.PutUint32(b[8:], d.ssrc)
+	if _, err := d.conn.WriteToUDPAddrPort(b, d.ours); err != nil {
+		d.t.Error(err)
+	}
+}
+
+// hears waits for the next packet, and gives its number.
+func (d *driver) hears() uint16 {
+	d.t.Helper()
+	b := make([]byte, 2048)
+	_ = d.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	n, from, err := d.conn.ReadFromUDPAddrPort(b)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if n != 172 || addrPort(from.Addr().Unmap(), from.Port()) != d.ours {
+		d.t.Fatalf("%d bytes came from %v, want a packet from %v", n, from, d.ours)
+	}
+	return binary.BigEndian.Uint16(b[2:])
+}
+
+// talk has both sides send until the kernel has n directions; it gives the packets that each has sent.
+func (h *highway) talk(n int) {
+	h.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		h.trunk.send()
+		h.device.send()
+		if a, b := h.device.hears(), h.trunk.hears(); a != h.trunk.seq || b != h.device.seq {
+			h.t.Fatalf("packets %d and %d came, want %d and %d", a, b, h.trunk.seq, h.device.seq)
+		}
+		if h.relay.fastStreams() == n {
+			return
+		}
+		<-tick.C
+	}
+	h.t.Fatalf("the kernel has %d directions, want %d", h.relay.fastStreams(), n)
+}
+
+// figures compares the statistics with what the two have sent.
+func (h *highway) figures(stats Stats) {
+	h.t.Helper()
+	for side, d := range []*driver{h.trunk, h.device} {
+		s := stats.Of(Side(side))
+		if s.Packets != uint64(d.seq) || s.Bytes != 172*s.Packets || s.Lost+s.Duplicates+s.Reordered+s.Dropped+s.Invalid+s.Held+s.Bursts != 0 {
+			h.t.Errorf("%v sent %d packets, and the figures are %+v", Side(side), d.seq, s)
+		}
+		if age := time.Since(s.LastPacket); age < 0 || age > time.Minute || s.FirstPacket.IsZero() || s.MaxJitterMS > 1000 {
+			h.t.Errorf("%v: %+v", Side(side), s)
+		}
+	}
+}
+
+// onLoopback is a highway between two programs of this machine.
+func onLoopback(t testing.TB) *highway {
+	t.Helper()
+	rtptest.IP(t, "link", "set", "lo", "up")
+	return newHighway(t, rtptest.ListenUDP(t, "127.0.0.1:4000"), rtptest.ListenUDP(t, "127.0.0.1:5000"), "127.0.0.1", "127.0.0.1")
+}
+
+// A call between two machines comes to be relayed by the kernel, and nobody can tell from the figures.
+func TestFastPathTakesOver(t *testing.T) {
+	if !rtptest.OwnNetwork(t) {
+		return
+	}
+	rtptest.IP(t, "link", "set", "lo", "up")
+	left := rtptest.NewHost(t, "left", []string{"10.0.1.1/24", "fd01::1/64"}, []string{"10.0.1.2/24", "fd01::2/64"})
+	right := rtptest.NewHost(t, "right", []string{"10.0.2.1/24", "fd02::1/64"}, []string{"10.0.2.2/24", "fd02::2/64"})
+	for name, a := range map[string][]string{
+		"IPv4": {"10.0.1.2:4000", "10.0.2.2:5000", "10.0.1.1", "10.0.2.1"},
+		"IPv6": {"[fd01::2]:4000", "[fd02::2]:5000", "fd01::1", "fd02::1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHighway(t, left.Listen(a[0]), right.Listen(a[1]), a[2:]...)
+			h.talk(2)
+			h.figures(h.session.Stats())
+			before := h.relay.fastPackets.Load()
+			for range 20 {
+				h.talk(2)
+			}
+			h.figures(h.session.Stats())
+			if n := h.relay.fastPackets.Load() - before; n != 40 {
+				t.Errorf("the kernel relayed %d packets of 40", n)
+			}
+			h.figures(h.session.Close())
+			if n := h.relay.fastStreams(); n != 0 {
+				t.Errorf("the kernel has %d directions of a call that is over", n)
+			}
+		})
+	}
+}
+
+// A stream that moves between sockets and kernel all the time, at ten times the rate of speech, arrives whole, in order
+// and once, in both directions; its figures add up.
+func TestFastPathLosesNothing(t *testing.T) {
+	if !rtptest.OwnNetwork(t) {
+		return
+	}
+	h := onLoopback(t)
+	const packets = 3000
+	var sides sync.WaitGroup
+	for _, d := range []*driver{h.trunk, h.device} {
+		sides.Go(func() {
+			tick := time.NewTicker(2 * time.Millisecond)
+			defer tick.Stop()
+			for range packets {
+				d.send()
+				<-tick.C
+			}
+		})
+	}
+	early := [2]int{}
+	for i, d := range []*driver{h.trunk, h.device} {
+		sides.Go(func() {
+			seen := [packets + 1]bool{}
+			for last := uint16(0); slices.Contains(seen[1:], false); {
+				seq := d.hears()
+				if seen[seq] {
+					t.Errorf("packet %d came twice", seq)
+				}
+				if seq < last {
+					early[i]++ // it was in the socket when the kernel took over
+				}
+				seen[seq], last = true, max(last, seq)
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() { sides.Wait(); close(over) }()
+	moves := 0
+	for tick := time.NewTicker(3 * time.Millisecond); ; {
+		select {
+		case <-over:
+			tick.Stop()
+			t.Logf("%d times to the sockets and back; %d and %d packets out of order", moves, early[0], early[1])
+			if moves < 50 {
+				t.Errorf("the stream has moved %d times only", moves)
+			}
+			h.figures(h.session.Close())
+			return
+		case <-tick.C:
+			if h.relay.fastStreams() == 2 {
+				moves++
+				h.session.mu.Lock()
+				h.session.audio.raiseLocked()
+				h.session.mu.Unlock()
+			}
+		}
+	}
+}

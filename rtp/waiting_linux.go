@@ -1,0 +1,12 @@
+package rtp
+
+import "golang.org/x/sys/unix"
+
+// waiting reports whether datagrams have come that are not read yet. An empty one looks like none, and is nothing to
+// wait for.
+func (s *udpSocket) waiting() bool {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	n, err := unix.IoctlGetInt(s.fd, unix.SIOCINQ)
+	return err != nil || n > 0
+}
