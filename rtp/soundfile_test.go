@@ -103,13 +103,13 @@ func TestSoundsByTrunk(t *testing.T) {
 			t.Error("a file is in memory twice")
 		}
 		for sound, hertz := range map[Sound]float64{{}: 425, {Tone: "eu"}: 425, american: 480, file: 0, none: 0} {
-			heard := w.hear(sound, 990*time.Millisecond)
+			heard := w.hear(sound, time.Second)
 			var samples []int16
 			for _, p := range heard {
 				samples = append(samples, expand(p[12:], decodeALaw)...)
 			}
 			switch {
-			case sound == none && len(heard) != 0, sound != none && len(heard) != 50:
+			case sound == none && len(heard) != 0, sound != none && (len(heard) < 49 || len(heard) > 51): // the clock of all calls ticks for the first
 				t.Errorf("%+v: %d packets", sound, len(heard))
 			case sound == file && heard[0][12] != encodeALaw(1000):
 				t.Errorf("the file begins with % x", heard[0][12:16])
