@@ -49,7 +49,7 @@ func (s *Session) TakesInfo(side Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exchanges[side].info = true
-	s.remapLocked()
+	s.hearLocked(side.Other())
 }
 
 // HearsEvents reports whether a side has agreed to telephone-event.
@@ -99,7 +99,7 @@ func (s *Session) Dial(from Side, d Digit) error {
 		k.number, k.rate = codec.PT, uint32(codec.Rate)
 	}
 	e.keypad = k
-	e.got.dialled++
+	e.got.digits++
 	j.startLocked()
 	return nil
 }
@@ -128,7 +128,46 @@ func (st *stream) eventsPass(from Side) bool {
 	return slices.ContainsFunc(st.path.ends[from].formats, func(f format) bool { return f.event && f.passes })
 }
 
-// listenLocked has the events of a side become digits where the other side cannot take them otherwise.
+// rewireLocked fits digits to what has been agreed.
+func (s *Session) rewireLocked() {
+	for _, from := range []Side{Trunk, Device} {
+		s.hearLocked(from)
+		e := &s.audio.path.ends[from]
+		if e.keypad == nil {
+			continue
+		}
+		if codec, ok := eventCodec(s.exchanges[from.Other()].agreed()); ok {
+			e.keypad.number = codec.PT
+		} else {
+			e.keypad.clear()
+			e.keypad = nil
+		}
+	}
+}
+
+// withEvents adds telephone-event to what a side is to be told, where digits reach the other side, which does not know
+// it, by SIP INFO; or where the side has it already. offered is the side's offer that this is the answer to; nil: it is
+// an offer of ours.
+func (s *Session) withEvents(side Side, codecs, offered []sdp.Codec) []sdp.Codec {
+	spoken := speech(codecs)
+	wanted := s.exchanges[side.Other()].info || slices.ContainsFunc(s.exchanges[side].agreed(), sdp.Codec.Event)
+	if !wanted || spoken.Rate == 0 || slices.ContainsFunc(codecs, sdp.Codec.Event) {
+		return codecs
+	}
+	for _, c := range offered {
+		if c.Event() && c.Rate == spoken.Rate {
+			return append(slices.Clip(codecs), c)
+		}
+	}
+	if offered != nil {
+		return codecs
+	}
+	event := sdp.TelephoneEvent()
+	event.Rate = spoken.Rate
+	return numbered(append(slices.Clip(codecs), event), nil)
+}
+
+// hearLocked has the events of a side become digits where the other side cannot take them otherwise.
 func (s *Session) hearLocked(from Side) {
 	e := &s.audio.path.ends[from]
 	if !s.exchanges[from.Other()].info || s.audio.eventsPass(from) || !slices.ContainsFunc(e.formats, func(f format) bool { return f.event }) {
@@ -146,7 +185,7 @@ func (st *stream) heardLocked(from Side) {
 	for _, d := range l.heard[:l.count] {
 		select {
 		case st.dialler.heard <- HeardDigit{from, d}:
-			e.got.dialled++
+			e.got.digits++
 		default: // nobody listens
 		}
 	}

@@ -14,6 +14,7 @@ func (s *Session) Handover() (undo func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.audio.raiseLocked()
+	s.hushLocked()
 	e, end := &s.exchanges[Device], &s.audio.path.ends[Device]
 	before, was := *e, *end
 	s.audio.path.connected = false

@@ -138,6 +138,18 @@ func (k *keypad) replace(packet []byte, h header, rate uint32, now moment) []byt
 	return packet
 }
 
+// dial is replace for a packet of an end, whose keypad is let go with its last digit.
+func (e *end) dial(packet []byte, h header, rate uint32, now moment) []byte {
+	packet = e.keypad.replace(packet, h, rate, now)
+	if !e.keypad.busy() {
+		e.keypad = nil
+	}
+	if packet == nil {
+		e.got.held++
+	}
+	return packet
+}
+
 // write makes the packet of the present digit after elapsed units of its clock, but for sequence number and source.
 func (k *keypad) write(packet []byte, elapsed uint64, now moment) {
 	packet[1] = k.number

@@ -30,6 +30,7 @@ type exchange struct {
 	wish     sdp.Direction    // what the peer wants by itself, whatever the other side allows
 	secret   bool             // keys may go by the signalling: nobody else can read it
 	security Security         // what the configuration says of SRTP
+	info     bool             // digits reach the peer by SIP INFO
 	known    []sdp.Codec      // all that the peer knows, as far as an offer of its has said; nil: it has not
 }
 
@@ -117,7 +118,7 @@ func (s *Session) Answer(side Side) ([]byte, error) {
 	d := s.describeLocked(side, e.remote)
 	d.Direction = e.remote.Direction.Mirror()
 	if other.remote != nil && !other.offered {
-		d.Codecs = renumber(other.agreed(), e.remote.Codecs)
+		d.Codecs = s.withEvents(side, renumber(other.agreed(), e.remote.Codecs), e.remote.Codecs)
 		d.Direction = d.Direction.And(other.remote.Direction)
 		d.Ptime, d.MaxPtime = other.remote.Ptime, other.remote.MaxPtime
 	} else {
@@ -193,6 +194,7 @@ func (s *Session) offerLocked(side Side, security Security) ([]byte, error) {
 		if other.ours != nil {
 			d.Codecs = other.agreed()
 		}
+		d.Codecs = s.withEvents(side, d.Codecs, nil)
 	}
 	if encrypt(d, security); d.Crypto != nil {
 		e.writer = sdp.Writer{ID: rand.Uint64() >> 2}
@@ -333,4 +335,5 @@ func (s *Session) remapLocked() {
 		}
 	}
 	s.tuneLocked()
+	s.rewireLocked()
 }

@@ -52,16 +52,19 @@ type format struct {
 // end is a side as the packet path sees it. What each packet touches stands together and first, here as in latch and
 // reception: with hundreds of calls their memory is not in the processor's cache, and that is most of the cost.
 type end struct {
-	takes     bool   // the peer wants to receive RTP: it is not on hold
-	mux       bool   // RTP and RTCP share the RTP port (RFC 5761)
-	crypt     *crypt // nil: plain RTP
-	agent     agent  // nil: neither ICE nor DTLS
+	takes     bool      // the peer wants to receive RTP: it is not on hold
+	mux       bool      // RTP and RTCP share the RTP port (RFC 5761)
+	crypt     *crypt    // nil: plain RTP
+	keypad    *keypad   // digits to take the place of what comes from this side; nil: none play
+	listener  *listener // hears this side's events, which the other cannot take; nil: it can, or there are none
+	agent     agent     // nil: neither ICE nor DTLS
 	latch     latch
 	got       reception
 	formats   []format // index[payload type]-1 is the place here; 0 is no agreed payload type
 	index     [128]uint8
 	sends     bool // the peer has said that it will send
 	described bool // the peer's description is known
+	events    bool // a telephone-event has come
 
 	far         far
 	codec       string // the speech codec that the peer is to use; "" if none is agreed
@@ -174,11 +177,21 @@ func (p *path) pass(from origin, packet []byte, now moment) ([]byte, target) {
 	}
 	other := &p.ends[from.side.Other()]
 	to := other.latch.destination()
+	if f.event {
+		e.events = true
+		if e.listener != nil && p.connected && !f.passes {
+			e.listener.take(packet, h, f.rate, now)
+			return nil, target{}
+		}
+	}
 	if !p.connected || !f.passes || !other.takes || !to.IsValid() {
 		e.got.held++
 		return nil, target{}
 	}
 	packet[1] = packet[1]&0x80 | f.out
+	if e.keypad != nil && !f.event {
+		packet = e.dial(packet, h, f.rate, now)
+	}
 	return packet, target{addr: to}
 }
 

@@ -99,9 +99,9 @@ func (p *Proposal) Offer() ([]byte, error) {
 		return nil, err
 	}
 	d.Direction = p.theirs.Direction
-	d.Codecs = numbered(other.agreed(), other.ours.Codecs)
+	d.Codecs = numbered(p.s.withEvents(p.from.Other(), other.agreed(), nil), other.ours.Codecs)
 	if p.codecs {
-		d.Codecs = numbered(p.passing(other), other.ours.Codecs)
+		d.Codecs = numbered(p.s.withEvents(p.from.Other(), p.passing(other), nil), other.ours.Codecs)
 		d.Ptime, d.MaxPtime = p.theirs.Ptime, p.theirs.MaxPtime
 	}
 	body, err := other.writer.Write(&d)
@@ -171,7 +171,7 @@ func (p *Proposal) Accept(answer []byte) ([]byte, error) {
 		return nil, err
 	}
 	ours := s.describeLocked(p.from, p.theirs)
-	ours.Codecs = renumber(chosen, p.theirs.Codecs)
+	ours.Codecs = s.withEvents(p.from, renumber(chosen, p.theirs.Codecs), p.theirs.Codecs)
 	ours.Direction = p.theirs.Direction.Mirror().And(d.Direction)
 	ours.Ptime, ours.MaxPtime = d.Ptime, d.MaxPtime
 	if !sdp.HasSpeech(ours.Codecs) {
@@ -202,7 +202,7 @@ func (p *Proposal) Locally() ([]byte, error) {
 	}
 	answer := s.describeLocked(p.from, p.theirs)
 	answer.Direction = p.theirs.Direction.Mirror().And(other.wish)
-	answer.Codecs = common(p.theirs.Codecs, allowed)
+	answer.Codecs = s.withEvents(p.from, common(p.theirs.Codecs, allowed), p.theirs.Codecs)
 	if !sdp.HasSpeech(answer.Codecs) {
 		return nil, fmt.Errorf("%w: no codec of the new offer is in use in this call", ErrNotAcceptable)
 	}
@@ -284,7 +284,7 @@ func (s *Session) reofferOurs(side Side) ([]byte, error) {
 	}
 	d.Direction = other.wish
 	if used := other.agreed(); used != nil {
-		d.Codecs = numbered(append(used, other.known...), e.ours.Codecs)
+		d.Codecs = numbered(s.withEvents(side, append(used, other.known...), nil), e.ours.Codecs)
 		slices.SortStableFunc(d.Codecs, func(a, b sdp.Codec) int { return last(a) - last(b) })
 	}
 	e.pending = &d

@@ -202,7 +202,11 @@ func (s *Session) Close() Stats {
 	s.closed = true
 	s.audio.raiseLocked()
 	s.stopWatchLocked()
+	dialler := s.audio.dialler
 	s.mu.Unlock()
+	if dialler != nil {
+		s.relay.ringers.stop(dialler)
+	}
 	if first {
 		// Not under mu: closing waits for a reader in the middle of a packet, and that one may wait for mu. Nothing is
 		// opened any more.

@@ -46,6 +46,8 @@ type SideStats struct {
 	Reports uint64      // reports that came from the peer by RTCP (SR, RR)
 	VoIP    VoIPMetrics // what it says by RTCP-XR
 
+	Digits uint64 // that came by SIP INFO and went on as telephone-events, or the other way
+
 	FirstPacket time.Time // zero if none came
 	LastPacket  time.Time
 }
@@ -84,6 +86,7 @@ type reception struct {
 	lostBefore             uint64 // by sources before the present one
 	reordered, duplicates  uint64
 	dropped, invalid, held uint64
+	digits                 uint64
 	foreign                uint8 // 128 + the last payload type that is not agreed; 0: none came
 }
 
@@ -219,6 +222,7 @@ func (r *reception) stats(at func(moment) time.Time) SideStats {
 		Packets: r.packets, Bytes: r.bytes, Lost: r.lostBefore + r.lostNow(),
 		Reordered: r.reordered, Duplicates: r.duplicates,
 		Dropped: r.dropped, Invalid: r.invalid, Held: r.held,
+		Digits: r.digits,
 		Bursts: uint64(r.bursts), LongestBurst: uint64(r.burst), LongestGap: r.gap,
 	}
 	if r.rate > 0 {

@@ -9,7 +9,8 @@ type stream struct {
 	session *Session
 	path    path
 	sockets [2]socket
-	fast    [2]fast // by the side that packets come from
+	fast    [2]fast  // by the side that packets come from
+	dialler *dialler // plays digits, and hears them; nil: there were none
 
 	reporting [2]reporting // by the side that is told
 	identity  identity
@@ -117,6 +118,9 @@ func (st *stream) pass(from origin, packet []byte, now moment) (p passing) {
 	p = passing{packet: out, by: st.sockets[other].outlet(to.control), to: to.addr, news: st.path.news}
 	p.plain = st.path.ends[other].crypt == nil
 	st.path.news = false
+	if l := st.path.ends[from.side].listener; l != nil && (l.count > 0 || l.busy) {
+		st.heardLocked(from.side)
+	}
 	return p
 }
 
