@@ -49,6 +49,7 @@ func (s *Session) TakesInfo(side Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exchanges[side].info = true
+	s.audio.raiseSideLocked(side.Other())
 	s.hearLocked(side.Other())
 }
 
@@ -83,6 +84,7 @@ func (s *Session) Dial(from Side, d Digit) error {
 	case !ok || !takesEvent(codec, d.Event) || !st.takes(from.Other()):
 		return ErrNoEvents
 	}
+	st.raiseSideLocked(from)
 	j := st.diallerLocked()
 	k := j.keypads[from]
 	if k == nil {

@@ -72,13 +72,14 @@ func (r *Relay) fastStreams() int {
 	return r.fast.Streams()
 }
 
-// fits reports whether the kernel may relay what comes from a side: latched, plain, going somewhere, nobody on hold.
+// fits reports whether the kernel may relay what comes from a side: latched, plain, going somewhere, nobody on hold, and
+// no digits in it that are ours to play or to hear.
 func (st *stream) fits(side Side) bool {
 	p := &st.path
 	e, other := &p.ends[side], &p.ends[side.Other()]
 	to := other.latch.destination()
 	return p.connected && !st.session.closed && !e.latch.open && e.got.packets > 0 && !p.onHold() &&
-		e.crypt == nil && other.crypt == nil && e.agent == nil && other.agent == nil &&
+		e.keypad == nil && e.listener == nil && e.crypt == nil && other.crypt == nil && e.agent == nil && other.agent == nil &&
 		to.IsValid() && !to.Addr().IsUnspecified() && to.Addr().Is4() == e.latch.destination().Addr().Is4() &&
 		st.sockets[side].rtp != nil && st.sockets[side.Other()].rtp != nil
 }
