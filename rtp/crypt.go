@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -21,6 +22,7 @@ type crypt struct {
 	known        []srtpSource // what former knew: a stream may keep its rollover counter, or begin anew
 	scratch      []byte       // for a further try, as the one before may leave nothing of the packet
 	dropped      uint64       // packets not authentic, or replayed
+	shaken       bool         // the keys are from a DTLS handshake
 }
 
 // protectLocked has the packet path use the keys of a side's descriptions.
@@ -29,6 +31,11 @@ func (s *Session) protectLocked(side Side) {
 	if e.remote == nil || e.ours == nil {
 		return
 	}
+	if e.remote.DTLS != nil && e.ours.DTLS != nil {
+		s.guardLocked(side)
+		return
+	}
+	s.unguardLocked(side)
 	theirs, ours, ok := e.inUse()
 	if !ok {
 		if e.remote.Crypto == nil || e.ours.Crypto == nil { // plain RTP is agreed
@@ -70,10 +77,24 @@ func (c *crypt) next(theirs, ours sdp.Crypto, now moment) (n *crypt, err error) 
 	return n, nil
 }
 
+// keyed reports whether there are keys: with DTLS there are none until the handshake is done.
+func (c *crypt) keyed() bool { return c != nil && c.in != nil }
+
+// name is the suite, and where its keys are from.
+func (c *crypt) name() string {
+	if c.shaken {
+		return "DTLS " + string(c.theirs.Suite)
+	}
+	return string(c.theirs.Suite)
+}
+
 // open decrypts a packet in place, if it can be SRTP at all.
 func (c *crypt) open(packet []byte, now moment) ([]byte, error) {
 	if c.former != nil && now >= c.until {
 		c.former = nil
+	}
+	if c.in == nil {
+		return nil, errKeyless
 	}
 	out, err := c.try(packet)
 	if err != nil {
@@ -122,12 +143,18 @@ func (c *crypt) round(packet []byte) uint64 {
 
 // seal encrypts a packet in place, and says nothing of why it cannot.
 func (c *crypt) seal(packet []byte) []byte {
+	if c.out == nil {
+		return nil
+	}
 	out, err := c.out.seal(packet)
 	if err != nil {
 		return nil
 	}
 	return out
 }
+
+// errKeyless drops what comes before the handshake is done.
+var errKeyless = errors.New("SRTP: there are no keys yet")
 
 // mayBeSecret reports whether a packet has the header of SRTP, or SRTCP. What is behind that is not to be read yet.
 func mayBeSecret(packet []byte) bool {

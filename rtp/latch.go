@@ -18,6 +18,7 @@ type moment = time.Duration
 // latch decides which source of packets is the peer. It is part of path and guarded with it.
 type latch struct {
 	open      bool           // candidates may win the latch
+	checked   bool           // locked is where ICE has found the peer: nobody wins anything
 	locked    netip.AddrPort // where the peer's packets come from; zero until latched
 	signalled netip.AddrPort // from the peer's description; zero before one is known
 	closes    moment         // when it closes; 0 until the first packet after it was opened
@@ -38,6 +39,9 @@ type candidate struct {
 // signal sets the described address. A new one ends the old latch: the peer told us where it is. The window opens in
 // any case, so that a peer behind NAT, which describes the same private address again, can move too.
 func (l *latch) signal(addr netip.AddrPort) {
+	if l.checked {
+		return
+	}
 	if addr.IsValid() && !addr.Addr().IsUnspecified() && addr != l.signalled {
 		l.signalled, l.locked = addr, netip.AddrPort{}
 	}
@@ -46,12 +50,15 @@ func (l *latch) signal(addr netip.AddrPort) {
 
 // reopen starts a new window. The source locked until now stays believed until another has won.
 func (l *latch) reopen() {
+	if l.checked {
+		return
+	}
 	l.open, l.closes, l.tries = true, 0, [3]candidate{}
 }
 
 // destination is where to send: the latched source, else the described address, else nowhere (the zero AddrPort).
 func (l *latch) destination() netip.AddrPort {
-	if l.locked.IsValid() {
+	if l.locked.IsValid() || l.checked {
 		return l.locked
 	}
 	return l.signalled

@@ -55,10 +55,10 @@ func common(list, allowed []sdp.Codec) []sdp.Codec {
 }
 
 // parse reads a side's description and checks that it can reach us.
-func (s *Session) parse(side Side, body []byte, security Security) (*sdp.Description, error) {
-	d, err := sdp.ParseSecure(body, security)
-	if err != nil {
-		return nil, err
+func (s *Session) parse(side Side, body []byte, kinds sdp.Kinds) (*sdp.Description, error) {
+	d, err := sdp.ParseKinds(body, kinds)
+	if err != nil || d.Checked() { // ICE finds the peer, and nothing is sent to its address
+		return d, err
 	}
 	// The address of a socket never changes, so this needs no lock.
 	ours, theirs := s.audio.sockets[side].address, d.Addr.Addr()
@@ -75,11 +75,11 @@ func (s *Session) parse(side Side, body []byte, security Security) (*sdp.Descrip
 
 // parseOffer is parse for an offer of a side.
 func (s *Session) parseOffer(side Side, body []byte) (*sdp.Description, error) {
-	security, err := s.modeOf(side)
+	kinds, err := s.kindsOf(side)
 	if err != nil {
 		return nil, err
 	}
-	return s.parse(side, body, security)
+	return s.parse(side, body, kinds)
 }
 
 // SetOffer takes the offer in a side's INVITE.
@@ -176,11 +176,11 @@ func (s *Session) Offer(side Side) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.offerLocked(side, security)
+	return s.offerLocked(side, func(d *sdp.Description) { encrypt(d, security) })
 }
 
-// offerLocked is Offer with SRTP or without.
-func (s *Session) offerLocked(side Side, security Security) ([]byte, error) {
+// offerLocked is Offer with SRTP or without, as protect has it.
+func (s *Session) offerLocked(side Side, protect func(*sdp.Description)) ([]byte, error) {
 	e, other := &s.exchanges[side], &s.exchanges[side.Other()]
 	if e.offered || e.remote != nil {
 		return nil, fmt.Errorf("%w: an offer to the %v after its own, or after its answer, is a Reoffer", ErrOrder, side)
@@ -196,7 +196,7 @@ func (s *Session) offerLocked(side Side, security Security) ([]byte, error) {
 		}
 		d.Codecs = s.withEvents(side, d.Codecs, nil)
 	}
-	if encrypt(d, security); d.Crypto != nil {
+	if protect(d); d.Crypto != nil || d.DTLS != nil {
 		e.writer = sdp.Writer{ID: rand.Uint64() >> 2}
 	}
 	return s.commitLocked(side, d)
@@ -256,6 +256,9 @@ func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Descript
 		Mux:   peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
 		Crypto: s.exchanges[side].respond(peer.Crypto),
 	}}
+	if peer.DTLS != nil {
+		s.exchanges[side].respondDTLS(d, peer, s.relay.identity)
+	}
 	d.Addr = addrPort(sock.address, sock.port)
 	return d
 }
@@ -269,7 +272,7 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 	sock := &s.audio.sockets[side]
 	d.Addr, d.RTCP = addrPort(sock.address, sock.port), addrPort(sock.address, sock.port+1)
 	e := &s.exchanges[side]
-	if d.Mux && e.remote != nil {
+	if d.Mux && (e.remote != nil || d.ICE != nil) {
 		d.RTCP = d.Addr
 	}
 	body, err := e.writer.Write(d)

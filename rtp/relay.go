@@ -44,7 +44,8 @@ type Relay struct {
 	timeout    time.Duration
 	address    netip.Addr // in our SDP, unless the session has its own
 	deviceSRTP Security
-	outside    bool // address is the configured external one: it goes before a session's own
+	identity   *identity // in DTLS
+	outside    bool      // address is the configured external one: it goes before a session's own
 	log        *slog.Logger
 	engine     engine
 	ports      *ports
@@ -102,6 +103,9 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	}
 	if r.outside = r.address.IsValid(); !r.outside {
 		r.address = localAddress(o.LocalAddress)
+	}
+	if r.badge, err = newBadge(); err != nil {
+		return nil, err
 	}
 	if cfg.FastPath == "auto" && o.Listen == nil {
 		r.openFast(first, last)

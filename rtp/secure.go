@@ -30,12 +30,13 @@ func (s *Session) Secret(side Side, secret bool) {
 	s.exchanges[side].secret = secret
 }
 
-// Encrypted is the crypto suite of a side's media; "" for plain RTP.
+// Encrypted is the crypto suite of a side's media, behind "DTLS " where its keys are from a handshake; "" for plain RTP,
+// and as long as a handshake is not done: an event, Secured, tells when it is.
 func (s *Session) Encrypted(side Side) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.audio.path.ends[side].crypt; c != nil {
-		return string(c.theirs.Suite)
+	if c := s.audio.path.ends[side].crypt; c.keyed() {
+		return c.name()
 	}
 	return ""
 }
@@ -47,7 +48,7 @@ func (s *Session) OfferEncrypted(side Side) ([]byte, error) {
 	if e := &s.exchanges[side]; !e.secret || e.security == SRTPOff {
 		return nil, fmt.Errorf("%w: SRTP cannot be offered to the %v", ErrNotAcceptable, side)
 	}
-	return s.offerLocked(side, SRTPRequired)
+	return s.offerLocked(side, func(d *sdp.Description) { encrypt(d, SRTPRequired) })
 }
 
 // mode is what the next step may agree to.
@@ -62,16 +63,23 @@ func (e *exchange) mode(side Side) (Security, error) {
 	return SRTPOff, nil
 }
 
-// modeOf is mode for who does not hold the lock.
-func (s *Session) modeOf(side Side) (Security, error) {
+// kindsOf is what an offer of a side may have. Fingerprints may go by any signalling, keys may not. A device that offers
+// DTLS is let, whatever the configuration says of what we offer: a WebRTC phone has nothing else.
+func (s *Session) kindsOf(side Side) (sdp.Kinds, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.exchanges[side].mode(side)
+	e := &s.exchanges[side]
+	security, err := e.mode(side)
+	kinds := security.Kinds()
+	if side == Device || e.security != SRTPOff {
+		kinds |= sdp.Shaken
+	}
+	return kinds, err
 }
 
 // MayOffer fails where SRTP is required of a side and no keys may go to it.
 func (s *Session) MayOffer(side Side) error {
-	_, err := s.modeOf(side)
+	_, err := s.kindsOf(side)
 	return err
 }
 
@@ -82,23 +90,27 @@ func (s *Session) StandIn(side Side, body []byte) error {
 	if err != nil {
 		return err
 	}
-	d.Crypto = nil
+	d.Crypto, d.DTLS, d.ICE = nil, nil, nil
 	return s.setAnswer(side, d)
 }
 
 // expected is what an answer to an offer of ours may be.
-func expected(ours *sdp.Description) Security {
+func expected(ours *sdp.Description) sdp.Kinds {
 	switch {
-	case ours == nil || ours.Crypto == nil:
-		return SRTPOff
+	case ours == nil:
+		return sdp.Plain
+	case ours.DTLS != nil:
+		return sdp.Shaken
+	case ours.Crypto == nil:
+		return sdp.Plain
 	case ours.Lines[ours.Index].Proto == "RTP/AVP":
-		return SRTPOptional
+		return sdp.Plain | sdp.Keyed
 	}
-	return SRTPRequired
+	return sdp.Keyed
 }
 
 // expectedOf is expected for who does not hold the lock.
-func (s *Session) expectedOf(side Side, offer func(*exchange) *sdp.Description) Security {
+func (s *Session) expectedOf(side Side, offer func(*exchange) *sdp.Description) sdp.Kinds {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return expected(offer(&s.exchanges[side]))
@@ -106,6 +118,9 @@ func (s *Session) expectedOf(side Side, offer func(*exchange) *sdp.Description) 
 
 // checkKey checks the key in an answer: one of ours by tag and suite, or none where that was allowed (RFC 4568 §5.1.3).
 func checkKey(side Side, answer, offer *sdp.Description) error {
+	if answer.DTLS != nil && answer.DTLS.Setup == sdp.ActPass {
+		return fmt.Errorf("%w: the %v answered with a=setup:actpass, which leaves open who begins", ErrNotAcceptable, side)
+	}
 	if len(answer.Crypto) == 0 || len(answer.Crypto) == 1 && pairs(answer.Crypto[0], offer.Crypto) {
 		return nil
 	}
@@ -182,6 +197,11 @@ func profile(d *sdp.Description, proto string) {
 // the way that the signalling takes now.
 func (e *exchange) again(side Side) (sdp.Description, error) {
 	d := *e.ours
+	if d.DTLS != nil {
+		dtls := *d.DTLS
+		dtls.Setup = sdp.ActPass // of every offer (RFC 8842 §5.5); the peer goes on with its role
+		d.DTLS = &dtls
+	}
 	security, err := e.mode(side)
 	if err == nil && security == SRTPOff && d.Crypto != nil {
 		encrypt(&d, SRTPOff)
@@ -192,9 +212,13 @@ func (e *exchange) again(side Side) (sdp.Description, error) {
 // anew is such a description with fresh keys, for a peer that asks for an offer: it may be another than before.
 func (e *exchange) anew(side Side) (sdp.Description, error) {
 	d, err := e.again(side)
-	if d.Crypto != nil {
-		encrypt(&d, expected(&d))
-	} else if e.secret {
+	switch {
+	case d.DTLS != nil:
+	case d.Crypto != nil && expected(&d)&sdp.Plain == 0:
+		encrypt(&d, SRTPRequired)
+	case d.Crypto != nil:
+		encrypt(&d, SRTPOptional)
+	case e.secret:
 		encrypt(&d, e.security)
 	}
 	return d, err

@@ -1,6 +1,7 @@
 package rtp
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -28,12 +29,17 @@ type Session struct {
 	events chan Event
 	quiet  chan struct{} // closed when nothing of the session runs any more
 
+	shaking sync.WaitGroup // DTLS handshakes; begun under mu, and not after closed
+
 	mu        sync.Mutex // guards the following
 	audio     *stream
 	exchanges [2]exchange
 	player    *player // rings the trunk; nil when silent
 	watch     watch
 	closed    bool
+
+	shakes     context.Context // of the handshakes; nil: there were none
+	stopShakes context.CancelFunc
 }
 
 // Open reserves the ports of a call and opens the trunk's. It fails with ErrNoPorts when the range is exhausted.
@@ -203,11 +209,15 @@ func (s *Session) Close() Stats {
 	s.audio.raiseLocked()
 	s.stopWatchLocked()
 	dialler := s.audio.dialler
+	if first {
+		s.partLocked()
+	}
 	s.mu.Unlock()
 	if dialler != nil {
 		s.relay.ringers.stop(dialler)
 	}
 	if first {
+		s.shaking.Wait()
 		// Not under mu: closing waits for a reader in the middle of a packet, and that one may wait for mu. Nothing is
 		// opened any more.
 		s.closeSockets()

@@ -12,10 +12,11 @@ type EventKind uint8
 const (
 	FirstPacket EventKind = iota // the first packet of a side was accepted
 	Idle                         // no RTP from either side for the configured timeout, not on hold
-	NoMedia                      // no packet of a side was accepted in the 5 s after Connect
+	NoMedia                      // no packet of a side was accepted in the 5 s after Connect, or ICE has lost the peer
 	Silence                      // a side that had sent has sent nothing for 20 s, though nobody holds the call
 	SilenceOver                  // it sends again
 	Unheard                      // a side reports by RTCP that nothing comes to it, though we send
+	Secured                      // a side has the keys of a DTLS handshake
 )
 
 // String is the kind's name.
@@ -31,6 +32,8 @@ func (k EventKind) String() string {
 		return "silence over"
 	case Unheard:
 		return "not heard"
+	case Secured:
+		return "SRTP"
 	}
 	return "no media"
 }
@@ -40,7 +43,7 @@ type Event struct {
 	Kind  EventKind
 	Side  Side      // of all but Idle
 	At    time.Time // when it happened
-	Cause string    // of NoMedia, Silence and Unheard: the likely one, for a person to read; of SilenceOver: how long it was
+	Cause string    // of NoMedia, Silence and Unheard: the likely one, for a person to read; of SilenceOver: how long it was; of Secured: "DTLS" and the suite
 }
 
 const (
@@ -125,6 +128,9 @@ func (s *Session) checkFirstLocked(side Side, now moment) {
 // causeLocked is the likely reason for a side's silence.
 func (s *Session) causeLocked(side Side) string {
 	e, ours := &s.audio.path.ends[side], s.oursLocked(side)
+	if g, ok := e.agent.(*guard); ok && g.cause() != "" {
+		return g.cause()
+	}
 	switch {
 	case e.crypt != nil && e.crypt.dropped > 0:
 		return fmt.Sprintf("%d packets came to %s that are not SRTP with the key of the %v's SDP", e.crypt.dropped, ours, side)
