@@ -44,7 +44,7 @@ type device struct {
 	recalled time.Time         // when it was pushed for that
 	finished bool              // it refused, or is out of the call for another reason
 	answer   []byte            // SDP of its 200
-	offering int               // which kind of media: offerOptional and so on
+	refusals int               // kinds of media that it has refused, of its offerings
 }
 
 // outcome is what a call remembers of a push while it is parked: a whole

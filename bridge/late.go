@@ -172,7 +172,11 @@ func (b *Bridge) tell(binding location.Binding, t location.Tombstone, woke time.
 	}
 	defer session.Close()
 	session.Secret(rtp.Device, secret(binding))
-	offer, err := session.Offer(rtp.Device)
+	offering := session.Offer
+	if web(binding) {
+		offering = session.OfferWebRTC
+	}
+	offer, err := offering(rtp.Device)
 	if err != nil {
 		log.Error("a late device cannot be told that its call is over", "err", err)
 		return

@@ -43,15 +43,15 @@ var (
 	errProfile     = errors.New("no SRTP profile was agreed to")
 )
 
-// identity is the certificate of a relay's DTLS handshakes, self-signed: its fingerprint in our SDP is what counts. One
+// badge is the certificate of a relay's DTLS handshakes, self-signed: its fingerprint in our SDP is what counts. One
 // does for all calls: peers know us by our address anyhow, so another for each would hide nothing (RFC 8827 §6.5 has
 // browsers in mind), and would cost a key pair a call. It is not kept: each start has another.
-type identity struct {
+type badge struct {
 	certificate tls.Certificate
 	fingerprint sdp.Fingerprint
 }
 
-func newIdentity() (*identity, error) {
+func newBadge() (*badge, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key for DTLS: %w", err)
@@ -70,7 +70,7 @@ func newIdentity() (*identity, error) {
 		return nil, fmt.Errorf("make the certificate for DTLS: %w", err)
 	}
 	sum := sha256.Sum256(der)
-	return &identity{
+	return &badge{
 		certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
 		fingerprint: sdp.Fingerprint{Hash: sdp.SHA256, Sum: string(sum[:])},
 	}, nil
@@ -122,7 +122,7 @@ func suiteOf(p dtls.SRTPProtectionProfile) sdp.Suite {
 type shake struct {
 	active  bool
 	prints  []sdp.Fingerprint
-	id      *identity
+	id      *badge
 	peer    netip.AddrPort // zero: wherever ICE says
 	cookie  bool           // the peer has to show first that it is where it says
 	begun   moment

@@ -257,7 +257,7 @@ func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Descript
 		Crypto: s.exchanges[side].respond(peer.Crypto),
 	}}
 	if peer.DTLS != nil {
-		s.exchanges[side].respondDTLS(d, peer, s.relay.identity)
+		s.exchanges[side].respondDTLS(d, peer, s.relay.badge)
 	}
 	d.Addr = addrPort(sock.address, sock.port)
 	return d

@@ -15,7 +15,7 @@ func (s *Session) OfferDTLS(side Side) ([]byte, error) {
 	if _, err := e.mode(side); err != nil || e.security == SRTPOff {
 		return nil, fmt.Errorf("%w: DTLS-SRTP cannot be offered to the %v", ErrNotAcceptable, side)
 	}
-	return s.offerLocked(side, func(d *sdp.Description) { shaken(d, s.relay.identity, "UDP/TLS/RTP/SAVP") })
+	return s.offerLocked(side, func(d *sdp.Description) { shaken(d, s.relay.badge, "UDP/TLS/RTP/SAVP") })
 }
 
 // OfferWebRTC is Offer as a WebRTC phone takes it, and nothing else: DTLS-SRTP, ICE, RTP and RTCP on one port (RFC 8834,
@@ -28,13 +28,13 @@ func (s *Session) OfferWebRTC(side Side) ([]byte, error) {
 		return nil, err
 	}
 	return s.offerLocked(side, func(d *sdp.Description) {
-		shaken(d, s.relay.identity, "UDP/TLS/RTP/SAVPF")
+		shaken(d, s.relay.badge, "UDP/TLS/RTP/SAVPF")
 		d.ICE, d.Mid, d.Bundle = newICE(), "0", true
 	})
 }
 
 // shaken makes d an offer of DTLS-SRTP. The peer may choose who begins.
-func shaken(d *sdp.Description, id *identity, proto string) {
+func shaken(d *sdp.Description, id *badge, proto string) {
 	profile(d, proto)
 	d.Crypto, d.Mux = nil, true
 	d.DTLS = &sdp.DTLS{Setup: sdp.ActPass, Fingerprints: []sdp.Fingerprint{id.fingerprint}, ID: newTLSID()}
@@ -45,7 +45,7 @@ func newTLSID() string { return rand.Text() }
 
 // respondDTLS answers a peer's DTLS and ICE: with what we have said before, as long as the peer does too. Another
 // certificate or a=tls-id is another association, other credentials are an ICE restart (RFC 8839 §4.4.1.1).
-func (e *exchange) respondDTLS(d, peer *sdp.Description, id *identity) {
+func (e *exchange) respondDTLS(d, peer *sdp.Description, id *badge) {
 	d.Mid, d.Bundle = peer.Mid, peer.Bundle
 	d.DTLS = &sdp.DTLS{Setup: peer.DTLS.Setup.Reply(), Fingerprints: []sdp.Fingerprint{id.fingerprint}}
 	known := e.remote != nil && e.ours != nil && e.remote.DTLS != nil && e.ours.DTLS != nil

@@ -44,8 +44,8 @@ type Relay struct {
 	timeout    time.Duration
 	address    netip.Addr // in our SDP, unless the session has its own
 	deviceSRTP Security
-	identity   *identity // in DTLS
-	outside    bool      // address is the configured external one: it goes before a session's own
+	badge      *badge // in DTLS
+	outside    bool   // address is the configured external one: it goes before a session's own
 	log        *slog.Logger
 	engine     engine
 	ports      *ports

@@ -30,6 +30,13 @@ func (s *Session) Secret(side Side, secret bool) {
 	s.exchanges[side].secret = secret
 }
 
+// Security is what the configuration says of a side's media.
+func (s *Session) Security(side Side) Security {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.exchanges[side].security
+}
+
 // Encrypted is the crypto suite of a side's media, behind "DTLS " where its keys are from a handshake; "" for plain RTP,
 // and as long as a handshake is not done: an event, Secured, tells when it is.
 func (s *Session) Encrypted(side Side) string {

@@ -112,7 +112,7 @@ func (g *guard) beginActiveLocked() {
 func (g *guard) beginLocked(from netip.AddrPort, now moment) *shake {
 	s := g.stream.session
 	h := &shake{
-		active: g.active, prints: g.theirs.Fingerprints, id: s.relay.identity, peer: from, cookie: g.ice == nil, begun: now,
+		active: g.active, prints: g.theirs.Fingerprints, id: s.relay.badge, peer: from, cookie: g.ice == nil, begun: now,
 		in: make(chan []byte, shakeQueue), abort: make(chan struct{}),
 	}
 	if g.ice != nil {

@@ -152,6 +152,9 @@ func (a *Audio) Hear(sdp []byte) error {
 // Answer takes an offer and answers it: its first G.711 and telephone-event.
 func (a *Audio) Answer(offer []byte) ([]byte, error) {
 	a.offered(offer)
+	if strings.Contains(string(offer), " UDP/TLS/") && !a.Protected() {
+		return nil, errors.New("an offer of DTLS, which this end does not know")
+	}
 	if err := a.Hear(offer); err != nil {
 		return nil, err
 	}
@@ -229,6 +232,12 @@ func (a *Audio) SendFrame() error {
 	if err == nil {
 		_, err = a.conn.WriteTo(p, net.UDPAddrFromAddrPort(to))
 	}
+	return err
+}
+
+// Write sends a packet that is no RTP.
+func (a *Audio) Write(packet []byte, to netip.AddrPort) error {
+	_, err := a.conn.WriteTo(packet, net.UDPAddrFromAddrPort(to))
 	return err
 }
 

@@ -2,7 +2,7 @@ package siptest
 
 import "strings"
 
-// Cipher is a peer's SRTP, with keys from SDP (RFC 4568).
+// Cipher is a peer's SRTP, with keys from SDP (RFC 4568) or from DTLS.
 type Cipher interface {
 	Line() string                          // our "crypto:..." attribute
 	Hear(sdp []byte) error                 // takes the other side's
@@ -35,8 +35,10 @@ func (a *Audio) offered(sdp []byte) {
 	a.profile = ""
 	if a.cipher.Hear(sdp) == nil {
 		a.profile = "RTP/AVP"
-		if strings.Contains(string(sdp), " RTP/SAVP ") {
-			a.profile = "RTP/SAVP"
+		for _, profile := range []string{"RTP/SAVP", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF"} {
+			if strings.Contains(string(sdp), " "+profile+" ") {
+				a.profile = profile
+			}
 		}
 	}
 }
