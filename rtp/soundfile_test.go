@@ -127,6 +127,7 @@ func (w *world) hear(sound Sound, d time.Duration) [][]byte {
 	defer s.Close()
 	w.session = s
 	w.ring("8 101")
+	time.Sleep(frameTime - w.relay.now()%frameTime) // the first packet is due at once
 	w.must(s.Ringback())
 	time.Sleep(d)
 	return w.trunk.heard()
