@@ -28,7 +28,7 @@ type Call struct {
 
 	state   string // where it is, for logs and metrics
 	ext     *Extension
-	session *rtp.Session // the audio; opened before the first push
+	session *rtp.Session // the audio; opened before the first INVITE to a device
 	early   []byte       // SDP of our 180s, nil for plain ones
 	devices []*device
 	watch   *location.Watcher
@@ -308,6 +308,9 @@ func (c *Call) awaitAnswer(ctx context.Context) state {
 func (c *Call) talking(ctx context.Context) state {
 	longest := time.NewTimer(c.bridge.cfg.MaxDuration - time.Since(c.answer))
 	defer longest.Stop()
+	if c.session.VideoLeft(rtp.Trunk) { // it had to be answered before the device was asked
+		c.passOn(ctx, rtp.Device)
+	}
 	for {
 		out := c.winner.out // which may be replaced
 		c.speaks.Store(out)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reveille/push"
+	"reveille/rtp"
 	"reveille/sip/location"
 )
 
@@ -85,7 +86,8 @@ func (c *Call) message(d *device) push.Message {
 	}
 	return push.Message{UUID: c.id, CallID: d.callID, Handle: caller.Handle, HandleType: kind, CallerName: caller.Name, To: to,
 		Trunk: c.in.Trunk().Name(), Verstat: caller.Verstat, DivertedBy: caller.DivertedBy, IssuedAt: d.pushedAt,
-		ExpiresAt: d.pushedAt.Add(d.patience), Headers: c.in.Copied(), TargetSince: d.Confirmed, Again: !d.recalled.IsZero()}
+		ExpiresAt: d.pushedAt.Add(d.patience), Headers: c.in.Copied(), TargetSince: d.Confirmed, Again: !d.recalled.IsZero(),
+		HasVideo: c.session != nil && c.session.HasVideo(rtp.Trunk)}
 }
 
 // pushAnswered takes a provider's word. A push that may have been accepted is

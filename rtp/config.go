@@ -17,6 +17,7 @@ type Config struct {
 	Tone            string        `yaml:"tone"`             // country of the tone, one of ToneNames
 	DeviceSRTP      string        `yaml:"device_srtp"`      // off, optional or required; by TLS and WSS only
 	FastPath        string        `yaml:"fast_path"`        // auto: the kernel relays plain RTP where it can; off: sockets only
+	Video           bool          `yaml:"video"`            // relay video lines too; else they are declined
 	Timeout         time.Duration `yaml:"timeout"`          // no RTP at all for this long, not on hold, is the Idle event
 }
 
@@ -29,6 +30,7 @@ func DefaultConfig() Config {
 		Tone:       "eu",
 		DeviceSRTP: "optional",
 		FastPath:   "auto",
+		Video:      true,
 		Timeout:    time.Minute,
 	}
 }

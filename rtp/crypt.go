@@ -25,20 +25,22 @@ type crypt struct {
 	shaken       bool         // the keys are from a DTLS handshake
 }
 
-// protectLocked has the packet path use the keys of a side's descriptions.
-func (s *Session) protectLocked(side Side) {
-	e, end := &s.exchanges[side], &s.audio.path.ends[side]
-	if e.remote == nil || e.ours == nil {
+// protectLocked has the packet path of a stream use the keys of a side's descriptions.
+func (st *stream) protectLocked(side Side, remote, local *sdp.Stream) {
+	s, end := st.session, &st.path.ends[side]
+	if remote == nil || local == nil {
 		return
 	}
-	if e.remote.DTLS != nil && e.ours.DTLS != nil {
+	if remote.DTLS != nil && local.DTLS != nil { // never of the video
 		s.guardLocked(side)
 		return
 	}
-	s.unguardLocked(side)
-	theirs, ours, ok := e.inUse()
+	if st == s.audio {
+		s.unguardLocked(side)
+	}
+	theirs, ours, ok := inUse(remote, local)
 	if !ok {
-		if e.remote.Crypto == nil || e.ours.Crypto == nil { // plain RTP is agreed
+		if remote.Crypto == nil || local.Crypto == nil { // plain RTP is agreed
 			end.crypt = nil
 		}
 		return

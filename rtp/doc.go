@@ -24,6 +24,9 @@
 // the round trips that are known with 20 ms for packets and a jitter buffer of twice the jitter, and the codecs as G.113
 // appendix I has them.
 //
+// Video is a second such stream beside the audio. It is offered to the one side as the other has it, and given up without
+// harm to the call: an answer that could not wait for the device is taken back by a re-INVITE.
+//
 // # SRTP
 //
 // Each side may have SRTP, with keys of its own: packets are decrypted as they come and encrypted as they go, so that

@@ -13,21 +13,27 @@ import (
 func (s *Session) Handover() (undo func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.audio.raiseLocked()
 	s.hushLocked()
-	e, end := &s.exchanges[Device], &s.audio.path.ends[Device]
-	before, was := *e, *end
-	s.audio.path.connected = false
+	e := &s.exchanges[Device]
+	before, streams := *e, s.streams()
+	was := make([]end, len(streams))
+	for i, st := range streams {
+		st.raiseLocked()
+		was[i] = st.path.ends[Device]
+		st.path.connected, st.path.ends[Device] = false, fresh(was[i])
+	}
 	s.stopWatchLocked()
 	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}, security: before.security, secret: before.secret}
-	*end = fresh(was)
 	s.remapLocked()
 	return func() {
 		s.silence()
 		s.mu.Lock()
-		got := s.audio.path.ends[Device].got
-		s.exchanges[Device], s.audio.path.ends[Device] = before, was
-		s.audio.path.ends[Device].got = got
+		s.exchanges[Device] = before
+		for i, st := range streams {
+			got := st.path.ends[Device].got
+			st.path.ends[Device] = was[i]
+			st.path.ends[Device].got = got
+		}
 		s.remapLocked()
 		s.mu.Unlock()
 		s.Connect()

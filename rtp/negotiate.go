@@ -43,6 +43,14 @@ func (e *exchange) agreed() []sdp.Codec {
 	return common(e.remote.Codecs, e.ours.Codecs)
 }
 
+// audio gives a side's description its audio: nil stays nil.
+func audio(d *sdp.Description) *sdp.Stream {
+	if d == nil {
+		return nil
+	}
+	return &d.Stream
+}
+
 // common keeps those codecs of list that allowed has too.
 func common(list, allowed []sdp.Codec) []sdp.Codec {
 	var out []sdp.Codec
@@ -117,8 +125,10 @@ func (s *Session) Answer(side Side) ([]byte, error) {
 	}
 	d := s.describeLocked(side, e.remote)
 	d.Direction = e.remote.Direction.Mirror()
+	pictures := func() []sdp.Codec { return earlyVideo(e.remote.Video.Codecs) }
 	if other.remote != nil && !other.offered {
 		d.Codecs = s.withEvents(side, renumber(other.agreed(), e.remote.Codecs), e.remote.Codecs)
+		pictures = other.agreedVideo
 		d.Direction = d.Direction.And(other.remote.Direction)
 		d.Ptime, d.MaxPtime = other.remote.Ptime, other.remote.MaxPtime
 	} else {
@@ -126,6 +136,9 @@ func (s *Session) Answer(side Side) ([]byte, error) {
 	}
 	if !sdp.HasSpeech(d.Codecs) {
 		return nil, fmt.Errorf("%w: the %v chose no codec that the %v has offered", ErrNotAcceptable, side.Other(), side)
+	}
+	if e.remote.Video != nil {
+		d.Video = s.answerVideoLocked(side, e.remote, pictures(), video(other.remote))
 	}
 	body, err := s.commitLocked(side, d)
 	if err != nil {
@@ -191,12 +204,21 @@ func (s *Session) offerLocked(side Side, protect func(*sdp.Description)) ([]byte
 	if other.remote != nil {
 		d.Direction, d.Ptime, d.MaxPtime = other.wish, other.remote.Ptime, other.remote.MaxPtime
 		d.Codecs = other.remote.Codecs
+		pictures := video(other.remote)
 		if other.ours != nil {
 			d.Codecs = other.agreed()
 		}
 		d.Codecs = s.withEvents(side, d.Codecs, nil)
+		if pictures != nil && other.ours != nil {
+			s.offerVideoLocked(side, d, pictures, other.agreedVideo())
+		} else if pictures != nil {
+			s.offerVideoLocked(side, d, pictures, pictures.Codecs)
+		}
 	}
-	if protect(d); d.Crypto != nil || d.DTLS != nil {
+	if protect(d); d.DTLS != nil && d.Video != nil { // which would need a handshake of its own, or its place in a bundle
+		d.Video, d.Lines = nil, d.Lines[:1]
+	}
+	if d.Crypto != nil || d.DTLS != nil {
 		e.writer = sdp.Writer{ID: rand.Uint64() >> 2}
 	}
 	return s.commitLocked(side, d)
@@ -240,9 +262,10 @@ func (s *Session) setAnswer(side Side, d *sdp.Description) error {
 	if !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
 	}
-	if err := checkKey(side, d, e.ours); err != nil {
+	if err := checkKey(side, &d.Stream, &e.ours.Stream); err != nil {
 		return err
 	}
+	checkVideo(d, e.ours)
 	e.answered(d, e.ours)
 	s.remoteLocked(side)
 	return nil
@@ -254,7 +277,7 @@ func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Descript
 	d := &sdp.Description{Lines: peer.Lines, Stream: sdp.Stream{
 		Index: peer.Index,
 		Mux:   peer.Mux, Ptime: peer.Ptime, MaxPtime: peer.MaxPtime,
-		Crypto: s.exchanges[side].respond(peer.Crypto),
+		Crypto: respond(peer.Crypto, audio(s.exchanges[side].remote), audio(s.exchanges[side].ours)),
 	}}
 	if peer.DTLS != nil {
 		s.exchanges[side].respondDTLS(d, peer, s.relay.badge)
@@ -270,7 +293,8 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 	}
 	// The pair may have been exchanged for another while it was opened.
 	sock := &s.audio.sockets[side]
-	d.Addr, d.RTCP = addrPort(sock.address, sock.port), addrPort(sock.address, sock.port+1)
+	d.Addr, d.RTCP = sock.described()
+	s.placeVideoLocked(side, d)
 	e := &s.exchanges[side]
 	if d.Mux && (e.remote != nil || d.ICE != nil) {
 		d.RTCP = d.Addr
@@ -286,57 +310,76 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 
 // remoteLocked brings a side's latest description into the packet path.
 func (s *Session) remoteLocked(side Side) {
-	s.audio.raiseLocked()
+	s.raiseLocked()
 	e := &s.exchanges[side]
-	d, end := e.remote, &s.audio.path.ends[side]
 	held := s.audio.path.onHold()
-	end.latch.signal(d.Addr)
-	if end.latch.locked.IsValid() || end.control.signalled == d.RTCP {
-		end.control.signalled = d.RTCP
-	} else {
-		end.control = control{signalled: d.RTCP}
-	}
-	end.takes, end.sends, end.described = d.Direction.Receives(), d.Direction.Sends(), true
+	s.audio.path.ends[side].describe(&e.remote.Stream)
 	if held && !s.audio.path.onHold() {
 		s.watch.resumed = s.relay.now()
 		for side := range s.audio.path.ends {
 			s.audio.path.ends[side].got.resume(s.watch.resumed)
 		}
 	}
-	s.remapLocked()
-	if s.audio.path.connected {
-		s.listenRTCPLocked(side)
+	if s.video != nil && e.remote.Video != nil {
+		s.video.path.ends[side].describe(e.remote.Video)
 	}
+	s.remapLocked()
+	for _, st := range s.streams() {
+		if st.path.connected {
+			st.listenRTCPLocked(side)
+		}
+	}
+}
+
+// describe takes what the peer says of a stream.
+func (e *end) describe(d *sdp.Stream) {
+	e.latch.signal(d.Addr)
+	if e.latch.locked.IsValid() || e.control.signalled == d.RTCP {
+		e.control.signalled = d.RTCP
+	} else {
+		e.control = control{signalled: d.RTCP}
+	}
+	e.takes, e.sends, e.described = d.Direction.Receives(), d.Direction.Sends(), true
 }
 
 // remapLocked works out from both exchanges which payload types are agreed, and under which number each goes on.
 func (s *Session) remapLocked() {
-	s.audio.raiseLocked()
+	s.raiseLocked()
 	for _, side := range []Side{Trunk, Device} {
 		e, other := &s.exchanges[side], &s.exchanges[side.Other()]
-		end := &s.audio.path.ends[side]
-		end.index, end.formats, end.codec = [128]uint8{}, nil, ""
-		s.protectLocked(side)
-		end.mux = e.remote != nil && e.ours != nil && e.remote.Mux && e.ours.Mux
-		onward := other.agreed()
-		for _, theirs := range e.agreed() {
-			f := format{event: theirs.Event(), rate: uint32(theirs.Rate)}
-			if end.codec == "" && theirs.Speech() {
-				end.codec = theirs.Name
-			}
-			if out, ok := sdp.Find(onward, theirs); ok {
-				f.out, f.passes = out.PT, true
-			}
-			end.formats = append(end.formats, f)
-			// A peer must send under our number (RFC 3264 §5.1); many send under their own.
-			place := uint8(len(end.formats))
-			ours, _ := sdp.Find(e.ours.Codecs, theirs)
-			end.index[ours.PT] = place
-			if end.index[theirs.PT] == 0 {
-				end.index[theirs.PT] = place
-			}
+		s.audio.remap(side, audio(e.remote), audio(e.ours), other.agreed())
+		if s.video != nil {
+			s.video.remap(side, video(e.remote), video(e.ours), other.agreedVideo())
 		}
 	}
 	s.tuneLocked()
 	s.rewireLocked()
+}
+
+// remap does so for a side of a stream; onward is what the other side has agreed to.
+func (st *stream) remap(side Side, remote, ours *sdp.Stream, onward []sdp.Codec) {
+	end := &st.path.ends[side]
+	end.index, end.formats, end.codec = [128]uint8{}, nil, ""
+	st.protectLocked(side, remote, ours)
+	if end.mux = false; remote == nil || ours == nil {
+		return
+	}
+	end.mux = remote.Mux && ours.Mux
+	for _, theirs := range common(remote.Codecs, ours.Codecs) {
+		f := format{event: theirs.Event(), rate: uint32(theirs.Rate)}
+		if end.codec == "" && theirs.Speech() {
+			end.codec = theirs.Name
+		}
+		if out, ok := sdp.Find(onward, theirs); ok {
+			f.out, f.passes = out.PT, true
+		}
+		end.formats = append(end.formats, f)
+		// A peer must send under our number (RFC 3264 §5.1); many send under their own.
+		place := uint8(len(end.formats))
+		number, _ := sdp.Find(ours.Codecs, theirs)
+		end.index[number.PT] = place
+		if end.index[theirs.PT] == 0 {
+			end.index[theirs.PT] = place
+		}
+	}
 }

@@ -18,6 +18,7 @@ type Proposal struct {
 	done   bool             // from has its answer
 	carry  bool
 	codecs bool             // other codecs are asked for
+	video  bool             // video comes, goes, or changes its direction
 	offer  *sdp.Description // ours to the other side, as last written
 }
 
@@ -36,7 +37,8 @@ func (s *Session) Propose(from Side, body []byte) (*Proposal, error) {
 	p := &Proposal{s: s, from: from, theirs: d}
 	if other.remote != nil && other.ours != nil {
 		p.codecs = !covers(d.Codecs, other.agreed()) || e.prefers(d, other)
-		p.carry = p.codecs || d.Direction != e.remote.Direction && d.Direction != e.wish
+		p.video = s.relay.video && e.changesVideo(d, other)
+		p.carry = p.codecs || p.video || d.Direction != e.remote.Direction && d.Direction != e.wish
 	}
 	return p, nil
 }
@@ -78,8 +80,9 @@ func (s *Session) Follow(from Side) *Proposal {
 		return nil
 	}
 	p := &Proposal{s: s, from: from, theirs: e.remote, done: true, carry: true, codecs: !covers(e.agreed(), other.agreed())}
+	p.video = (e.agreedVideo() != nil) != (other.agreedVideo() != nil)
 	could := other.wish.Mirror()
-	if !p.codecs && e.remote.Direction.And(could) == other.ours.Direction.And(could) {
+	if !p.codecs && !p.video && e.remote.Direction.And(could) == other.ours.Direction.And(could) {
 		return nil
 	}
 	return p
@@ -104,6 +107,7 @@ func (p *Proposal) Offer() ([]byte, error) {
 		d.Codecs = numbered(p.s.withEvents(p.from.Other(), p.passing(other), nil), other.ours.Codecs)
 		d.Ptime, d.MaxPtime = p.theirs.Ptime, p.theirs.MaxPtime
 	}
+	p.s.proposeVideoLocked(p, &d)
 	body, err := other.writer.Write(&d)
 	if err != nil {
 		return nil, err
@@ -167,15 +171,19 @@ func (p *Proposal) Accept(answer []byte) ([]byte, error) {
 	if !sdp.HasSpeech(chosen) {
 		return nil, fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, to)
 	}
-	if err := checkKey(to, d, p.offer); err != nil {
+	if err := checkKey(to, &d.Stream, &p.offer.Stream); err != nil {
 		return nil, err
 	}
+	checkVideo(d, p.offer)
 	ours := s.describeLocked(p.from, p.theirs)
 	ours.Codecs = s.withEvents(p.from, renumber(chosen, p.theirs.Codecs), p.theirs.Codecs)
 	ours.Direction = p.theirs.Direction.Mirror().And(d.Direction)
 	ours.Ptime, ours.MaxPtime = d.Ptime, d.MaxPtime
 	if !sdp.HasSpeech(ours.Codecs) {
 		return nil, fmt.Errorf("%w: the %v chose no codec that the %v has offered", ErrNotAcceptable, to, p.from)
+	}
+	if d.Video != nil {
+		ours.Video = s.answerVideoLocked(p.from, p.theirs, common(d.Video.Codecs, p.offer.Video.Codecs), d.Video)
 	}
 	other.answered(d, p.offer)
 	other.ours = p.offer
@@ -206,6 +214,7 @@ func (p *Proposal) Locally() ([]byte, error) {
 	if !sdp.HasSpeech(answer.Codecs) {
 		return nil, fmt.Errorf("%w: no codec of the new offer is in use in this call", ErrNotAcceptable)
 	}
+	answer.Video = s.answerVideoLocked(p.from, p.theirs, e.agreedVideo(), video(other.remote))
 	return s.answerLocked(p, answer, e)
 }
 
@@ -248,9 +257,10 @@ func (s *Session) Refreshed(side Side, body []byte) error {
 	if e.ours == nil || !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
 	}
-	if err := checkKey(side, d, e.ours); err != nil {
+	if err := checkKey(side, &d.Stream, &e.ours.Stream); err != nil {
 		return err
 	}
+	checkVideo(d, e.ours)
 	e.answered(d, e.ours)
 	s.remoteLocked(side)
 	return nil
@@ -281,6 +291,9 @@ func (s *Session) reofferOurs(side Side) ([]byte, error) {
 	d, err := e.anew(side)
 	if err != nil {
 		return nil, err
+	}
+	if e.agreedVideo() == nil {
+		d.Video = nil
 	}
 	d.Direction = other.wish
 	if used := other.agreed(); used != nil {
@@ -315,9 +328,10 @@ func (s *Session) ReofferAnswer(side Side, body []byte) error {
 	if !sdp.HasSpeech(common(d.Codecs, e.pending.Codecs)) {
 		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
 	}
-	if err := checkKey(side, d, e.pending); err != nil {
+	if err := checkKey(side, &d.Stream, &e.pending.Stream); err != nil {
 		return err
 	}
+	checkVideo(d, e.pending)
 	e.answered(d, e.pending)
 	e.ours, e.pending = e.pending, nil
 	s.remoteLocked(side)

@@ -45,6 +45,7 @@ type Relay struct {
 	address    netip.Addr // in our SDP, unless the session has its own
 	deviceSRTP Security
 	badge      *badge // in DTLS
+	video      bool   // relayed where both sides have it
 	outside    bool   // address is the configured external one: it goes before a session's own
 	log        *slog.Logger
 	engine     engine
@@ -85,7 +86,7 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		return nil, err
 	}
 	r := &Relay{
-		timeout: cfg.Timeout, log: o.Log, sounds: sounds,
+		timeout: cfg.Timeout, video: cfg.Video, log: o.Log, sounds: sounds,
 		ports: newPorts(first, last, quarantine), epoch: time.Now(),
 		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
 	}

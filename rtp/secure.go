@@ -97,7 +97,7 @@ func (s *Session) StandIn(side Side, body []byte) error {
 	if err != nil {
 		return err
 	}
-	d.Crypto, d.DTLS, d.ICE = nil, nil, nil
+	d.Crypto, d.DTLS, d.ICE, d.Video = nil, nil, nil, nil
 	return s.setAnswer(side, d)
 }
 
@@ -124,7 +124,7 @@ func (s *Session) expectedOf(side Side, offer func(*exchange) *sdp.Description) 
 }
 
 // checkKey checks the key in an answer: one of ours by tag and suite, or none where that was allowed (RFC 4568 §5.1.3).
-func checkKey(side Side, answer, offer *sdp.Description) error {
+func checkKey(side Side, answer, offer *sdp.Stream) error {
 	if answer.DTLS != nil && answer.DTLS.Setup == sdp.ActPass {
 		return fmt.Errorf("%w: the %v answered with a=setup:actpass, which leaves open who begins", ErrNotAcceptable, side)
 	}
@@ -138,13 +138,13 @@ func pairs(c sdp.Crypto, list []sdp.Crypto) bool {
 	return slices.ContainsFunc(list, func(o sdp.Crypto) bool { return o.Tag == c.Tag && o.Suite == c.Suite })
 }
 
-// inUse are the two keys that the descriptions of a finished exchange agree to.
-func (e *exchange) inUse() (theirs, ours sdp.Crypto, ok bool) {
-	if e.remote == nil || e.ours == nil {
+// inUse are the two keys that the descriptions of a finished exchange agree to for a stream.
+func inUse(remote, local *sdp.Stream) (theirs, ours sdp.Crypto, ok bool) {
+	if remote == nil || local == nil {
 		return theirs, ours, false
 	}
-	for _, theirs = range e.remote.Crypto {
-		for _, ours = range e.ours.Crypto {
+	for _, theirs = range remote.Crypto {
+		for _, ours = range local.Crypto {
 			if theirs.Tag == ours.Tag && theirs.Suite == ours.Suite {
 				return theirs, ours, true
 			}
@@ -153,14 +153,14 @@ func (e *exchange) inUse() (theirs, ours sdp.Crypto, ok bool) {
 	return sdp.Crypto{}, sdp.Crypto{}, false
 }
 
-// respond answers a peer's keys: the first suite that we know, with the peer's tag and a key of our own (RFC 4568
-// §5.1.2). It is a new one, unless the peer goes on with its own: a refresh is no reason to cut the sound.
-func (e *exchange) respond(offer []sdp.Crypto) []sdp.Crypto {
+// respond answers a peer's keys for a stream: the first suite that we know, with the peer's tag and a key of our own (RFC
+// 4568 §5.1.2). It is a new one, unless the peer goes on with its own: a refresh is no reason to cut the sound.
+func respond(offer []sdp.Crypto, remote, local *sdp.Stream) []sdp.Crypto {
 	if len(offer) == 0 {
 		return nil
 	}
 	c := offer[0]
-	if theirs, ours, ok := e.inUse(); ok && same(theirs, c) {
+	if theirs, ours, ok := inUse(remote, local); ok && same(theirs, c) {
 		return []sdp.Crypto{ours}
 	}
 	return []sdp.Crypto{{Tag: c.Tag, Suite: c.Suite, Key: newKey(c.Suite)}}
@@ -182,22 +182,39 @@ func newKey(suite sdp.Suite) sdp.Key {
 // not know a=crypto passes over it, who does answers with a key (RFC 8643). RTP/SAVP leaves no choice.
 func encrypt(d *sdp.Description, security Security) {
 	d.Crypto = nil
-	if security == SRTPOff {
+	if security != SRTPOff {
+		d.Crypto = freshKeys()
+	}
+	if d.Video != nil {
+		v := *d.Video // the description may be a copy of another
+		if v.Crypto = nil; security != SRTPOff {
+			v.Crypto = freshKeys()
+		}
+		d.Video = &v
+	}
+	switch security {
+	case SRTPOff:
 		profile(d, "RTP/AVP")
-		return
-	}
-	for i, suite := range sdp.Offered() {
-		d.Crypto = append(d.Crypto, sdp.Crypto{Tag: uint32(i + 1), Suite: suite, Key: newKey(suite)})
-	}
-	if security == SRTPRequired {
+	case SRTPRequired:
 		profile(d, "RTP/SAVP")
 	}
 }
 
-// profile sets that of the audio line.
+// freshKeys has a key for each suite that we offer.
+func freshKeys() (list []sdp.Crypto) {
+	for i, suite := range sdp.Offered() {
+		list = append(list, sdp.Crypto{Tag: uint32(i + 1), Suite: suite, Key: newKey(suite)})
+	}
+	return list
+}
+
+// profile sets that of the lines in use.
 func profile(d *sdp.Description, proto string) {
 	d.Lines = slices.Clone(d.Lines)
 	d.Lines[d.Index].Proto = proto
+	if d.Video != nil {
+		d.Lines[d.Video.Index].Proto = proto
+	}
 }
 
 // again is a description of ours, to be offered once more with changes: with the keys that it has, if they may go by

@@ -33,6 +33,7 @@ type Session struct {
 
 	mu        sync.Mutex // guards the following
 	audio     *stream
+	video     *stream // nil: neither side has had any
 	exchanges [2]exchange
 	player    *player // rings the trunk; nil when silent
 	watch     watch
@@ -109,6 +110,21 @@ func (s *Session) reserve() error {
 	return nil
 }
 
+// streams lists those of the session. They are the same from Close on.
+func (s *Session) streams() []*stream {
+	if s.video == nil {
+		return []*stream{s.audio}
+	}
+	return []*stream{s.audio, s.video}
+}
+
+// raiseLocked takes all streams back from the kernel.
+func (s *Session) raiseLocked() {
+	for _, st := range s.streams() {
+		st.raiseLocked()
+	}
+}
+
 // free undoes reserve.
 func (s *Session) free() {
 	s.closeSockets()
@@ -117,16 +133,20 @@ func (s *Session) free() {
 
 // closeSockets closes what is open.
 func (s *Session) closeSockets() {
-	for side := range s.audio.sockets {
-		s.audio.sockets[side].close()
+	for _, st := range s.streams() {
+		for side := range st.sockets {
+			st.sockets[side].close()
+		}
 	}
 }
 
 // releasePorts gives the ports back.
 func (s *Session) releasePorts() {
-	for side := range s.audio.sockets {
-		if port := s.audio.sockets[side].port; port != 0 {
-			s.relay.ports.release(port)
+	for _, st := range s.streams() {
+		for side := range st.sockets {
+			if port := st.sockets[side].port; port != 0 {
+				s.relay.ports.release(port)
+			}
 		}
 	}
 }
@@ -143,12 +163,12 @@ func (s *Session) listenLocked(side Side) error {
 }
 
 // listenRTCPLocked opens a side's RTCP socket, unless RTCP comes to the RTP port. A call lives without it.
-func (s *Session) listenRTCPLocked(side Side) {
-	sock := &s.audio.sockets[side]
-	if s.closed || sock.rtcp != nil || sock.rtp == nil || s.audio.path.ends[side].mux {
+func (st *stream) listenRTCPLocked(side Side) {
+	s, sock := st.session, &st.sockets[side]
+	if s.closed || sock.rtcp != nil || sock.rtp == nil || st.path.ends[side].mux {
 		return
 	}
-	o, err := s.relay.listen(sock.address, sock.port+1, &ear{s.audio, origin{side: side, control: true}})
+	o, err := s.relay.listen(sock.address, sock.port+1, &ear{st, origin{side: side, control: true}})
 	if err != nil {
 		s.log.Warn("no RTCP on this side: its port cannot be opened", "side", side.String(), "port", sock.port+1, "err", err)
 		return
@@ -165,14 +185,16 @@ func (s *Session) Connect() {
 	if s.closed || s.audio.path.connected {
 		return
 	}
-	s.audio.path.connected = true
 	now := s.relay.now()
-	for side := range s.audio.path.ends {
-		s.audio.path.ends[side].got.connect(now)
-		if l := &s.audio.path.ends[side].latch; !l.locked.IsValid() {
-			l.reopen()
+	for _, st := range s.streams() {
+		st.path.connected = true
+		for side := range st.path.ends {
+			st.path.ends[side].got.connect(now)
+			if l := &st.path.ends[side].latch; !l.locked.IsValid() {
+				l.reopen()
+			}
+			st.listenRTCPLocked(Side(side))
 		}
-		s.listenRTCPLocked(Side(side))
 	}
 	s.audio.reportLocked(now)
 	s.startWatchLocked()
@@ -183,19 +205,22 @@ func (s *Session) Connect() {
 func (s *Session) Relatch(side Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.audio.raiseLocked()
-	s.audio.path.ends[side].latch.reopen()
+	for _, st := range s.streams() {
+		st.raiseLocked()
+		st.path.ends[side].latch.reopen()
+	}
 }
 
 // Stats gives the figures as they are now.
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.audio.readFastLocked()
-	return Stats{
-		Trunk:  s.audio.path.stats(Trunk, s.relay.at),
-		Device: s.audio.path.stats(Device, s.relay.at),
+	all := s.audio.stats()
+	if s.video != nil {
+		v := s.video.stats()
+		all.Video = &v
 	}
+	return all
 }
 
 // Close ends the session and gives its ports back, into quarantine. It returns the final figures, every time it is
@@ -206,7 +231,7 @@ func (s *Session) Close() Stats {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
-	s.audio.raiseLocked()
+	s.raiseLocked()
 	s.stopWatchLocked()
 	dialler := s.audio.dialler
 	if first {

@@ -5,6 +5,7 @@ import "time"
 // Stats is what a session has seen, by the side that the packets came from.
 type Stats struct {
 	Trunk, Device SideStats
+	Video         *Stats // of the video; nil: there was none
 }
 
 // Of gives the statistics of one side.

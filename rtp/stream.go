@@ -4,7 +4,7 @@ import (
 	"net/netip"
 )
 
-// stream is what has packets of its own in a session: its audio. It is guarded by the session's mu.
+// stream is what has packets of its own in a session: its audio, and its video. It is guarded by the session's mu.
 type stream struct {
 	session *Session
 	path    path
@@ -21,6 +21,11 @@ type socket struct {
 	address   netip.Addr // as the peer knows it, in our SDP
 	port      uint16     // of RTP, even; RTCP has the next
 	rtp, rtcp outlet     // nil until opened
+}
+
+// described are the addresses of RTP and RTCP in our SDP.
+func (s *socket) described() (rtp, rtcp netip.AddrPort) {
+	return addrPort(s.address, s.port), addrPort(s.address, s.port+1)
 }
 
 // outlet picks the socket; nil if it is not open.
@@ -73,7 +78,7 @@ func (st *stream) take(from origin, packet []byte) {
 		p.agent.receive(packet, from.addr)
 		return
 	}
-	if p.news {
+	if p.news && st == s.audio {
 		s.tell(Event{Kind: FirstPacket, Side: from.side, At: s.relay.at(now)})
 	}
 	if p.packet == nil || p.by == nil {
@@ -147,4 +152,11 @@ func (st *stream) emit(side Side, control bool, packet []byte) bool {
 		by.send(packet, to)
 	}
 	return packet != nil
+}
+
+// stats gives the stream's figures as they are now.
+func (st *stream) stats() Stats {
+	st.readFastLocked()
+	at := st.session.relay.at
+	return Stats{Trunk: st.path.stats(Trunk, at), Device: st.path.stats(Device, at)}
 }

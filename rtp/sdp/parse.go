@@ -2,6 +2,7 @@ package sdp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -33,7 +34,18 @@ func ParseKinds(body []byte, kinds Kinds) (d *Description, err error) {
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
-	plain, lines, err := simplify(string(body), kinds)
+	d, err = parseLines(body, kinds, true)
+	if err != nil && errors.Is(err, ErrBad) { // it may be the video, which the call can do without
+		if without, e := parseLines(body, kinds, false); e == nil {
+			return without, nil
+		}
+	}
+	return d, err
+}
+
+// parseLines is ParseKinds with the video or without.
+func parseLines(body []byte, kinds Kinds, video bool) (*Description, error) {
+	plain, lines, err := simplify(string(body), kinds, video)
 	if err != nil {
 		return nil, err
 	}
@@ -47,13 +59,17 @@ func ParseKinds(body []byte, kinds Kinds) (d *Description, err error) {
 	if len(s.MediaDescriptions) != len(lines) {
 		return nil, fmt.Errorf("%w: m= lines in the wrong place", ErrBad)
 	}
-	return describe(&s, lines, kinds)
+	d, err := describe(&s, lines, kinds)
+	if err == nil && video {
+		d.Video = d.video(&s, kinds)
+	}
+	return d, err
 }
 
-// simplify keeps from the parser what we have no use for and it might not know: each m= line that is not audio as
-// we relay it is listed, and stands declined and without attributes in the text returned; the o= line, of which nothing is used,
+// simplify keeps from the parser what we have no use for and it might not know: each m= line that is not audio, or
+// video, as we relay it is listed, and stands declined and without attributes in the text returned; the o= line, of which nothing is used,
 // is checked for its form and made harmless, as its numbers may be longer than the parser's.
-func simplify(body string, kinds Kinds) (plain string, lines []Line, err error) {
+func simplify(body string, kinds Kinds, video bool) (plain string, lines []Line, err error) {
 	var b strings.Builder
 	skipping := false
 	for row := range strings.Lines(body) {
@@ -72,7 +88,7 @@ func simplify(body string, kinds Kinds) (plain string, lines []Line, err error) 
 			if lines = append(lines, line); len(lines) > maxLines {
 				return "", nil, fmt.Errorf("%w: more than %d m= lines", ErrBad, maxLines)
 			}
-			if skipping = !line.usable(kinds); skipping {
+			if skipping = !line.usable(kinds) && !(video && line.video(kinds)); skipping {
 				b.WriteString("m=application 0 UDP 0\r\n")
 			}
 		}
@@ -276,123 +292,4 @@ func (d *Stream) direct(s *pion.SessionDescription, m *pion.MediaDescription) {
 	if d.Addr.Addr().IsUnspecified() && !d.Checked() {
 		d.Direction = d.Direction.And(SendOnly)
 	}
-}
-
-// static are the payload types of RFC 3551 §6 that need no rtpmap.
-func static(pt uint8) (Codec, bool) {
-	name, rate, channels := "", 8000, 1
-	switch pt {
-	case 0:
-		name = "PCMU"
-	case 3:
-		name = "GSM"
-	case 4:
-		name = "G723"
-	case 5:
-		name = "DVI4"
-	case 6:
-		name, rate = "DVI4", 16000
-	case 7:
-		name = "LPC"
-	case 8:
-		name = "PCMA"
-	case 9:
-		name = "G722"
-	case 10:
-		name, rate, channels = "L16", 44100, 2
-	case 11:
-		name, rate = "L16", 44100
-	case 12:
-		name = "QCELP"
-	case 13:
-		name = "CN"
-	case 15:
-		name = "G728"
-	case 18:
-		name = "G729"
-	}
-	return Codec{PT: pt, Name: name, Rate: rate, Channels: channels}, name != ""
-}
-
-// codecs lists the payload types of an audio line in its order. A dynamic number without a usable rtpmap is left out,
-// and so are 64-95, which cannot be told from RTCP (RFC 5761 §4).
-func codecs(m *pion.MediaDescription) ([]Codec, error) {
-	maps, params := formatAttributes(m)
-	var list []Codec
-	var seen [128]bool
-	for _, format := range m.MediaName.Formats {
-		n, err := strconv.ParseUint(format, 10, 7)
-		if err != nil {
-			return nil, fmt.Errorf("%w: payload type %q on the audio line", ErrBad, format)
-		}
-		pt := uint8(n)
-		if seen[pt] || pt >= 64 && pt < 96 || len(list) == maxCodecs {
-			continue
-		}
-		seen[pt] = true
-		c, ok := maps[pt]
-		if !ok {
-			c, ok = static(pt)
-		}
-		if ok {
-			c.Fmtp = params[pt]
-			list = append(list, c)
-		}
-	}
-	return list, nil
-}
-
-// formatAttributes collects a=rtpmap and a=fmtp by payload type.
-func formatAttributes(m *pion.MediaDescription) (map[uint8]Codec, map[uint8]string) {
-	maps, params := map[uint8]Codec{}, map[uint8]string{}
-	for _, a := range m.Attributes {
-		if a.Key != "rtpmap" && a.Key != "fmtp" {
-			continue
-		}
-		number, value, _ := strings.Cut(a.Value, " ")
-		n, err := strconv.ParseUint(number, 10, 7)
-		value = strings.TrimSpace(value)
-		if err != nil || !printable(value) {
-			continue
-		}
-		if a.Key == "fmtp" {
-			params[uint8(n)] = value
-		} else if c, ok := parseMap(value); ok {
-			c.PT = uint8(n)
-			maps[c.PT] = c
-		}
-	}
-	return maps, params
-}
-
-// parseMap reads "name/rate[/channels]" of an a=rtpmap.
-func parseMap(value string) (Codec, bool) {
-	parts := strings.Split(value, "/")
-	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || len(parts[0]) > 64 || strings.Contains(parts[0], " ") {
-		return Codec{}, false
-	}
-	c := Codec{Name: parts[0], Channels: 1}
-	var err error
-	if c.Rate, err = strconv.Atoi(parts[1]); err != nil || c.Rate < 1000 || c.Rate > 384000 {
-		return Codec{}, false
-	}
-	if len(parts) == 3 {
-		if c.Channels, err = strconv.Atoi(parts[2]); err != nil || c.Channels < 1 || c.Channels > 255 {
-			return Codec{}, false
-		}
-	}
-	return c, true
-}
-
-// printable reports whether a value may be copied into our description.
-func printable(value string) bool {
-	if len(value) == 0 || len(value) > maxFmtp {
-		return false
-	}
-	for i := range len(value) {
-		if value[i] < 0x20 || value[i] > 0x7e {
-			return false
-		}
-	}
-	return true
 }

@@ -34,6 +34,14 @@ type Audio struct {
 	strange  int // datagrams that are no RTP of ours to judge
 	cipher   Cipher
 	profile  string // in our SDP, if the stream is encrypted
+	further  string // m= lines behind ours, as they are
+}
+
+// Beside puts further m= lines, with their attributes, into our SDP; the lines end in CR LF. Nothing is sent for them.
+func (a *Audio) Beside(lines string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.further = lines
 }
 
 // RTP is one received packet.
@@ -121,8 +129,8 @@ func (a *Audio) SDP(direction string) []byte {
 	}
 	profile, key := a.secrecy()
 	return fmt.Appendf(nil, "v=0\r\no=- %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio %d %s %s\r\n"+
-		"a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n%sa=%s\r\n",
-		a.ssrc, a.version, family, a.here.Addr(), family, a.here.Addr(), a.here.Port(), profile, a.codecs, key, direction)
+		"a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n%sa=%s\r\n%s",
+		a.ssrc, a.version, family, a.here.Addr(), family, a.here.Addr(), a.here.Port(), profile, a.codecs, key, direction, a.further)
 }
 
 // Hear takes the other side's SDP: where to send, and what.
