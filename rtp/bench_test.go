@@ -354,3 +354,19 @@ func resident(b *testing.B) int {
 	}
 	return pages * os.Getpagesize()
 }
+
+// BenchmarkSetup is the media of a call from its beginning to its end, without a packet.
+func BenchmarkSetup(b *testing.B) {
+	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: netip.MustParseAddr("127.0.0.1")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	r.ports.rest = 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := oneCall(r, 2); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -34,9 +34,6 @@ type receiver interface {
 type outlet interface {
 	// send sends a packet. An error is this packet's loss, and the peer's own absence shows in the statistics.
 	send(packet []byte, to netip.AddrPort)
-	// follow says that peer is the only one whose packets count from now on; the zero AddrPort lets all come again. It
-	// is a hint, by which packets may cost less: the receiver judges for itself.
-	follow(peer netip.AddrPort)
 	// local is the bound address.
 	local() netip.AddrPort
 	// close frees the address, and returns when no receive runs any more. It must not be called within one, nor with
@@ -93,8 +90,6 @@ func (p *portable) close() {}
 func (o *portableOutlet) send(packet []byte, to netip.AddrPort) {
 	_, _ = o.conn.WriteToUDPAddrPort(packet, to)
 }
-
-func (o *portableOutlet) follow(netip.AddrPort) {}
 
 func (o *portableOutlet) local() netip.AddrPort {
 	if a, ok := o.conn.LocalAddr().(*net.UDPAddr); ok {

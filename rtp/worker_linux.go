@@ -37,7 +37,8 @@ type slot struct {
 	generation int32
 }
 
-// udpSocket is an open socket of a worker.
+// udpSocket is an open socket of a worker. It is never connected to its peer: that spares 3 % of a packet's cost, and
+// hides strangers from our figures, fails sends for ICMP errors, and fixes which of our addresses the peer must use.
 type udpSocket struct {
 	worker   *worker
 	to       receiver
@@ -184,8 +185,6 @@ func (s *udpSocket) send(packet []byte, to netip.AddrPort) {
 	}
 	s.use.RUnlock()
 }
-
-func (s *udpSocket) follow(netip.AddrPort) {}
 
 func (s *udpSocket) local() netip.AddrPort {
 	s.use.RLock()
