@@ -76,7 +76,7 @@ func allowed() (cpus []int, err error) {
 	return cpus, nil
 }
 
-// stay keeps all threads of this process on one processor.
+// stay keeps all threads of this process on one processor, before all others.
 func stay(cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
@@ -84,6 +84,7 @@ func stay(cpu int) error {
 	for _, t := range tasks {
 		tid, _ := strconv.Atoi(t.Name())
 		_ = unix.SchedSetaffinity(tid, &set)
+		first(tid, reading)
 	}
 	return err
 }

@@ -160,8 +160,6 @@ func (g *generator) tally() tally {
 func (g *generator) run() {
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	// Before all other programs: they should show in the figures as little as can be.
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
 	for {
 		select {
 		case f := <-g.orders:
