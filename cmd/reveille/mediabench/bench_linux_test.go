@@ -24,8 +24,7 @@ type system interface {
 type row struct {
 	name, suite string
 	start       func(*bed, row) (system, error)
-	absent      func() error // nil: it can always be tried
-	sizes       []int        // nil: all
+	sizes       []int // nil: all
 }
 
 func rows() []row {
@@ -51,6 +50,7 @@ type settings struct {
 	window  time.Duration
 	rounds  int
 	profile string
+	short   bool // SECONDS was given
 }
 
 func readSettings() (s settings, err error) {
@@ -81,6 +81,7 @@ func readSettings() (s settings, err error) {
 		}
 		slices.Sort(s.calls)
 	}
+	s.short = os.Getenv("SECONDS") != ""
 	seconds := int(s.window / time.Second)
 	number("SECONDS", &seconds)
 	number("ROUNDS", &s.rounds)
@@ -176,7 +177,7 @@ func (b *bed) measure(r row, calls int, s settings) (f figures, err error) {
 	if err := b.window(&f, system.pid(), s.window); err != nil {
 		return f, err
 	}
-	f.resident = resident(system.pid())
+	f.resident, f.maps = resident(system.pid()), mapMemory(system.pid())
 	if err := own.ask(false, &after, s.profile); err != nil {
 		return f, err
 	}

@@ -27,6 +27,7 @@ const (
 // load is what the generator is told to play.
 type load struct {
 	Routes []route
+	First  int               // place of the first route, of a change
 	Peers  [linkCount][]byte // Ethernet address at the other end of each link
 }
 
@@ -45,7 +46,8 @@ type tally struct {
 type generator struct {
 	links   [linkCount]*link
 	orders  chan func()
-	streams []*stream
+	streams []*stream // nil where a call is over
+	place   []int     // of each route among the streams
 	base    uint32
 	pattern []byte
 	began   int64 // when packet 0 of the first stream was due
@@ -75,8 +77,9 @@ func generatorMethods() map[string]method {
 			}
 			return macs, err
 		}),
-		"play": does(func(l load) (none, error) { return none{}, g.order(func() error { return g.play(l) }) }),
-		"stop": does(func(none) (none, error) { return none{}, g.order(func() error { g.streams = nil; return nil }) }),
+		"play":   does(func(l load) (none, error) { return none{}, g.order(func() error { return g.play(l) }) }),
+		"change": does(func(l load) (none, error) { return none{}, g.order(func() error { return g.change(l.First, l) }) }),
+		"stop":   does(func(none) (none, error) { return none{}, g.order(func() error { g.streams = nil; return nil }) }),
 		"open": does(func(none) (n uint64, err error) {
 			return n, g.order(func() error { g.open(); n = g.arrivals; return nil })
 		}),
@@ -120,18 +123,30 @@ func now() int64 { return time.Now().UnixNano() }
 // the relay.
 func (g *generator) play(l load) error {
 	g.base += 1 << 20 // nothing of an earlier load is taken for one of this
-	g.streams = make([]*stream, len(l.Routes))
-	place := rand.Perm(len(l.Routes))
-	for i, r := range l.Routes {
-		s, err := newStream(r, g.base+uint32(place[i]), g.links[r.Out].mac, l.Peers[r.Out])
-		if err != nil {
-			return err
-		}
-		g.streams[place[i]] = s
+	g.streams, g.place = make([]*stream, len(l.Routes)), rand.Perm(len(l.Routes))
+	if err := g.change(0, l); err != nil {
+		return err
 	}
 	g.bad, g.example = map[fault]uint64{}, ""
 	runtime.GC()
 	g.began, g.played = now(), 0
+	return nil
+}
+
+// change puts other streams in the places of some; without routes, nothing.
+func (g *generator) change(first int, l load) error {
+	for i, r := range l.Routes {
+		place := g.place[first+i]
+		g.streams[place] = nil
+		if !r.Dst.IsValid() {
+			continue
+		}
+		s, err := newStream(r, g.base+uint32(place), g.links[r.Out].mac, l.Peers[r.Out])
+		if err != nil {
+			return err
+		}
+		g.streams[place] = s
+	}
 	return nil
 }
 
@@ -208,6 +223,9 @@ func (g *generator) send() {
 	}
 	for due = min(due, g.played+burst); g.played < due; g.played++ {
 		s := g.streams[g.played%n]
+		if s == nil {
+			continue
+		}
 		frame, err := s.build(g.pattern)
 		if err != nil {
 			g.fault("seal", nil)

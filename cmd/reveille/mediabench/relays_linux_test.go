@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"strings"
 
 	"reveille/rtp"
 )
@@ -33,18 +34,28 @@ func startPlain(b *bed, _ row) (system, error) {
 }
 
 // ask is what our relay is made with.
-type ask struct{ FastPath string }
+type ask struct{ FastPath, Ports string }
 
-func startOurs(b *bed, r row) (system, error) {
+// relayPorts has room for 10,000 calls.
+const relayPorts = "20000-59999"
+
+func startOurs(b *bed, r row) (system, error) { return startRelay(b, r, relayPorts) }
+
+// startRelay starts our relay with a port range; a row whose name begins with "kernel" with the fast path.
+func startRelay(b *bed, r row, ports string) (process, error) {
 	c, err := role("ours", b.relayCPU, nil)
 	if err != nil {
-		return nil, err
+		return process{}, err
 	}
 	fast := "off"
-	if r.name == "kernel" {
+	if strings.HasPrefix(r.name, "kernel") {
 		fast = "auto"
 	}
-	return process{c}, c.call("relay", ask{fast}, nil)
+	if err := c.call("relay", ask{fast, ports}, nil); err != nil {
+		c.end()
+		return process{}, err
+	}
+	return process{c}, nil
 }
 
 // goMemory is what the Go runtime of a row's process says of its memory.
@@ -107,12 +118,31 @@ func oursMethods() map[string]method {
 		}
 		return none{}, nil
 	})
+	methods["fill"] = does(o.fill)
 	return methods
+}
+
+// fill opens sessions until there are no ports, and closes them all.
+func (o *ours) fill(none) (n int, err error) {
+	var list []*rtp.Session
+	for err == nil {
+		var s *rtp.Session
+		if s, err = o.relay.Open(rtp.SessionOptions{}); err == nil {
+			list = append(list, s)
+		}
+	}
+	for _, s := range list {
+		s.Close()
+	}
+	if errors.Is(err, rtp.ErrNoPorts) {
+		err = nil
+	}
+	return len(list), err
 }
 
 func (o *ours) make(a ask) (_ none, err error) {
 	cfg := rtp.DefaultConfig()
-	cfg.Ports = "20000-59999"
+	cfg.Ports = a.Ports
 	if err := fastPath(&cfg, a.FastPath); err != nil {
 		return none{}, err
 	}

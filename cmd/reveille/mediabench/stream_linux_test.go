@@ -215,7 +215,9 @@ func identify(f []byte, link int, base uint32, streams []*stream) (s *stream, rt
 		}
 		return nil, nil, "ssrc"
 	}
-	s = streams[n]
+	if s = streams[n]; s == nil {
+		return nil, nil, "over"
+	}
 	src, dst := netip.AddrFrom4([4]byte(ip[12:])), netip.AddrFrom4([4]byte(ip[16:]))
 	if link != s.In || dst != s.Arrive.Addr() || binary.BigEndian.Uint16(ip[22:]) != s.Arrive.Port() ||
 		src != s.ArrivesSrc.Addr() || binary.BigEndian.Uint16(ip[20:]) != s.ArrivesSrc.Port() {

@@ -17,6 +17,7 @@ type figures struct {
 	tally
 	packets         float64 // that arrived within the window
 	empty, resident int     // bytes of the process, without calls and with
+	maps            int     // bytes of the kernel's maps that the process has open
 	heap            uint64
 	allocs          float64 // per packet
 	goroutines      int
@@ -147,6 +148,11 @@ func printResults() {
 	if t := lastTable.Load(); t != nil {
 		t.print(os.Stdout)
 		t.judge(os.Stdout)
+	}
+	if list := lastChurn.Load(); list != nil {
+		for _, c := range *list {
+			c.print(os.Stdout)
+		}
 	}
 }
 
