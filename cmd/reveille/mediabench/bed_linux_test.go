@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ const (
 type bed struct {
 	relayCPU, otherCPU int
 	generator          *child
+	lock               *os.File
 	ksoftirqd          []int
 	peers              [linkCount][]byte // Ethernet address at the other end of each of the generator's links
 }
@@ -46,21 +48,40 @@ func newBed() (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{relayCPU: cpus[0], otherCPU: cpus[1], ksoftirqd: findKsoftirqd()}
-	if err := stay(b.otherCPU); err != nil {
+	lock, err := alone()
+	if err != nil {
 		return nil, err
 	}
-	if b.generator, err = startGenerator(b.otherCPU); err != nil {
-		return nil, err
+	b := &bed{lock: lock, relayCPU: cpus[0], otherCPU: cpus[1], ksoftirqd: findKsoftirqd()}
+	if err = stay(b.otherCPU); err == nil {
+		b.generator, err = startGenerator(b.otherCPU)
 	}
-	if err := b.wire(); err != nil {
+	if err == nil {
+		err = b.wire()
+	}
+	if err != nil {
 		b.close()
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *bed) close() { b.generator.end() }
+// alone waits until no other run measures on this machine: both would be spoilt. The file is the lock, until closed.
+func alone() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "reveille-mediabench.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return f, err
+	}
+	fmt.Fprintln(os.Stderr, "waiting for another run on this machine to end")
+	return f, unix.Flock(int(f.Fd()), unix.LOCK_EX)
+}
+
+func (b *bed) close() {
+	if b.generator != nil {
+		b.generator.end()
+	}
+	b.lock.Close()
+}
 
 // allowed lists the processors that this process may use.
 func allowed() (cpus []int, err error) {

@@ -173,6 +173,9 @@ func (b *bed) measure(r row, calls int, s settings) (f figures, err error) {
 	if err := own.ask(true, &before, s.profile); err != nil {
 		return f, err
 	}
+	if before.Fast < 2*calls && r.name == "kernel" {
+		return f, fmt.Errorf("the kernel relays only %d of %d directions; docs/fastpath.md says what it needs", before.Fast, 2*calls)
+	}
 	time.Sleep(warm / 4) // what asking has disturbed
 	if err := b.window(&f, system.pid(), s.window); err != nil {
 		return f, err

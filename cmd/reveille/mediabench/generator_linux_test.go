@@ -46,8 +46,8 @@ type tally struct {
 type generator struct {
 	links   [linkCount]*link
 	orders  chan func()
-	streams []*stream // nil where a call is over
-	place   []int     // of each route among the streams
+	streams []*stream
+	place   []int // of each route among the streams
 	base    uint32
 	pattern []byte
 	began   int64 // when packet 0 of the first stream was due
@@ -133,12 +133,12 @@ func (g *generator) play(l load) error {
 	return nil
 }
 
-// change puts other streams in the places of some; without routes, nothing.
+// change puts other streams in the places of some. An empty route ends what is there, but for what is on its way.
 func (g *generator) change(first int, l load) error {
 	for i, r := range l.Routes {
 		place := g.place[first+i]
-		g.streams[place] = nil
 		if !r.Dst.IsValid() {
+			g.streams[place].over = true
 			continue
 		}
 		s, err := newStream(r, g.base+uint32(place), g.links[r.Out].mac, l.Peers[r.Out])
@@ -223,7 +223,7 @@ func (g *generator) send() {
 	}
 	for due = min(due, g.played+burst); g.played < due; g.played++ {
 		s := g.streams[g.played%n]
-		if s == nil {
+		if s.over {
 			continue
 		}
 		frame, err := s.build(g.pattern)

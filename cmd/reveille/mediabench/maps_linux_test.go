@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/cilium/ebpf"
 )
 
 // mapsOf lists the kernel's maps that a process has open: identifiers and their memory in bytes.
@@ -34,28 +32,4 @@ func mapMemory(pid int) (sum int) {
 		sum += bytes
 	}
 	return sum
-}
-
-// mapEntries counts what is in a process's hash maps.
-func mapEntries(pid int) (n int) {
-	for id := range mapsOf(pid) {
-		m, err := ebpf.NewMapFromID(ebpf.MapID(id))
-		if err != nil {
-			continue
-		}
-		switch m.Type() {
-		case ebpf.Hash, ebpf.LRUHash, ebpf.PerCPUHash, ebpf.LRUCPUHash:
-			key := []byte(nil)
-			for {
-				next, err := m.NextKeyBytes(key)
-				if err != nil || next == nil {
-					break
-				}
-				key = next
-				n++
-			}
-		}
-		m.Close()
-	}
-	return n
 }

@@ -6,11 +6,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"reflect"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"reveille/rtp"
 )
@@ -36,8 +37,11 @@ func startPlain(b *bed, _ row) (system, error) {
 // ask is what our relay is made with.
 type ask struct{ FastPath, Ports string }
 
-// relayPorts has room for 10,000 calls.
-const relayPorts = "20000-59999"
+// relayPorts are the relays' ports, and how many calls they hold.
+const (
+	relayPorts = "20000-59999"
+	relayCalls = 40000 / 4
+)
 
 func startOurs(b *bed, r row) (system, error) { return startRelay(b, r, relayPorts) }
 
@@ -63,19 +67,24 @@ type goMemory struct {
 	Allocated  uint64 // objects since the process began
 	Heap       uint64 // live bytes, if collected first
 	Goroutines int
-	Files      int
+	Files      int // open ones; where collected first
+	Fast       int // directions of calls that the kernel relays, of our relay
 }
 
-func memoryMethods() map[string]method {
+// memoryMethods are for rows that are Go; fast tells the directions of calls that the kernel relays.
+func memoryMethods(fast func() int) map[string]method {
 	return map[string]method{
-		"memory": does(func(collect bool) (goMemory, error) {
+		"memory": does(func(collect bool) (g goMemory, err error) {
 			if collect {
+				var files []os.DirEntry
+				files, err = os.ReadDir("/proc/self/fd")
+				g.Files = len(files) - 1
 				debug.FreeOSMemory() // as the product does when a burst is over
 			}
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
-			files, err := os.ReadDir("/proc/self/fd")
-			return goMemory{m.Mallocs, m.HeapAlloc, runtime.NumGoroutine(), len(files) - 1}, err
+			g.Allocated, g.Heap, g.Goroutines, g.Fast = m.Mallocs, m.HeapAlloc, runtime.NumGoroutine(), fast()
+			return g, err
 		}),
 		"profile": does(func(name string) (none, error) {
 			if name == "" {
@@ -94,12 +103,13 @@ func memoryMethods() map[string]method {
 // ours is the process of our relay.
 type ours struct {
 	relay    *rtp.Relay
+	metrics  *prometheus.Registry
 	sessions map[netip.AddrPort]*rtp.Session // by the device's address
 }
 
 func oursMethods() map[string]method {
-	o := &ours{sessions: map[netip.AddrPort]*rtp.Session{}}
-	methods := memoryMethods()
+	o := &ours{metrics: prometheus.NewRegistry(), sessions: map[netip.AddrPort]*rtp.Session{}}
+	methods := memoryMethods(o.fast)
 	methods["relay"] = does(o.make)
 	methods["open"] = does(func(calls []call) ([]call, error) {
 		for i := range calls {
@@ -142,23 +152,23 @@ func (o *ours) fill(none) (n int, err error) {
 
 func (o *ours) make(a ask) (_ none, err error) {
 	cfg := rtp.DefaultConfig()
-	cfg.Ports = a.Ports
-	if err := fastPath(&cfg, a.FastPath); err != nil {
-		return none{}, err
-	}
-	o.relay, err = rtp.NewRelay(cfg, rtp.Options{LocalAddress: netip.MustParseAddr(relayDevice)})
+	cfg.Ports, cfg.FastPath = a.Ports, a.FastPath
+	o.relay, err = rtp.NewRelay(cfg, rtp.Options{LocalAddress: netip.MustParseAddr(relayDevice), Registerer: o.metrics})
 	return none{}, err
 }
 
-// fastPath sets media.fast_path. Where this build has none, only "off" is possible.
-func fastPath(cfg *rtp.Config, value string) error {
-	f := reflect.ValueOf(cfg).Elem().FieldByName("FastPath")
-	if f.IsValid() {
-		f.SetString(value)
-	} else if value != "off" {
-		return errors.New("this build has no fast path")
+// fast reads the relay's own metric.
+func (o *ours) fast() int {
+	families, err := o.metrics.Gather()
+	if err != nil {
+		return 0
 	}
-	return nil
+	for _, f := range families {
+		if f.GetName() == "reveille_rtp_fast_path_streams" {
+			return int(f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	return 0
 }
 
 // open sets a call up as the bridge does: the trunk's offer, the offer to the device, the two answers.
@@ -197,7 +207,7 @@ func (o *ours) open(c *call) error {
 }
 
 func plainMethods() map[string]method {
-	methods := memoryMethods()
+	methods := memoryMethods(func() int { return 0 })
 	methods["open"] = does(func(calls []call) ([]call, error) {
 		for i := range calls {
 			if err := plain(&calls[i]); err != nil {

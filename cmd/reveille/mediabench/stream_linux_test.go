@@ -61,6 +61,7 @@ type stream struct {
 	first     uint16 // sequence number of packet 0
 	timestamp uint32 // of packet 0
 	next      uint32 // number of the packet to be sent
+	over      bool   // nothing more is sent
 	sealer    sealer // nil for plain RTP
 	opener    opener
 	sent      [remembered]sent // by number
@@ -215,9 +216,7 @@ func identify(f []byte, link int, base uint32, streams []*stream) (s *stream, rt
 		}
 		return nil, nil, "ssrc"
 	}
-	if s = streams[n]; s == nil {
-		return nil, nil, "over"
-	}
+	s = streams[n]
 	src, dst := netip.AddrFrom4([4]byte(ip[12:])), netip.AddrFrom4([4]byte(ip[16:]))
 	if link != s.In || dst != s.Arrive.Addr() || binary.BigEndian.Uint16(ip[22:]) != s.Arrive.Port() ||
 		src != s.ArrivesSrc.Addr() || binary.BigEndian.Uint16(ip[20:]) != s.ArrivesSrc.Port() {

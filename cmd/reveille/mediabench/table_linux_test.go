@@ -141,6 +141,7 @@ func (t *table) perCall(name string, of, empty func(figures) float64) (float64, 
 
 func rss(f figures) float64      { return float64(f.resident) }
 func emptyRSS(f figures) float64 { return float64(f.empty) }
+func mapBytes(f figures) float64 { return float64(f.maps) }
 func heap(f figures) float64     { return float64(f.heap) }
 
 // printResults prints the table and what was aimed at.
@@ -175,6 +176,9 @@ func (t *table) print(w io.Writer) {
 		text := fmt.Sprintf("%-14s resident %.1f kB a call", r.name, resident/1000)
 		if h, ok := t.perCall(r.name, heap, func(figures) float64 { return 0 }); ok && h > 0 {
 			text += fmt.Sprintf(", Go heap %.1f kB", h/1000)
+		}
+		if maps, _ := t.median(r.name, t.settings.calls[0], mapBytes); maps > 0 {
+			text += fmt.Sprintf(", and the kernel's maps %.1f kB for each call that the port range holds", maps/relayCalls/1000)
 		}
 		fmt.Fprintln(w, text)
 	}
