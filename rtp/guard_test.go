@@ -59,6 +59,7 @@ func (w *world) answerTo(p *phone, offer []byte) {
 		p.Setup = "active"
 	}
 	w.must(p.Hear(offer))
+	p.learn(plainly(offer), nil)
 	w.must(w.session.SetAnswerTo(Device, offer, p.SDP(p.sdp("8 101"))))
 	w.session.Connect()
 }
@@ -77,12 +78,17 @@ func (p *phone) say(n int) [][]byte {
 	return plain
 }
 
-// listened is what has come to a phone.
-func (p *phone) listened() [][]byte {
+// listened is the RTP that has come to a phone.
+func (p *phone) listened() (packets [][]byte) {
 	p.w.t.Helper()
 	synctest.Wait()
-	packets, err := p.Heard()
+	all, err := p.Heard()
 	p.w.must(err)
+	for _, packet := range all {
+		if !isRTCP(packet) {
+			packets = append(packets, packet)
+		}
+	}
 	return packets
 }
 

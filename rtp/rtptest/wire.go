@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	pion "github.com/pion/srtp/v3"
 	"github.com/pion/stun/v3"
 )
 
@@ -100,11 +99,14 @@ func (d *DTLS) Heard() (packets [][]byte, err error) {
 	return packets, nil
 }
 
-// Contexts are its SRTP, for tests that do what it does not.
-func (d *DTLS) Contexts() (in, out *pion.Context) {
+// Adopt goes on with the keys of another one, as after an ICE restart.
+func (d *DTLS) Adopt(o *DTLS) {
+	o.mu.Lock()
+	in, out := o.in, o.out
+	o.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.in, d.out
+	d.in, d.out = in, out
 }
 
 // control tells RTCP from RTP (RFC 5761 §4).
