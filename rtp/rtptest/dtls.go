@@ -52,6 +52,7 @@ type DTLS struct {
 	media             [][]byte
 	replies           []*stun.Message
 	conn              *dtls.Conn
+	cancel            context.CancelFunc // of the handshake
 	shut              chan struct{}
 	Sent, Got         int // DTLS datagrams
 }
@@ -197,6 +198,9 @@ func (d *DTLS) Shake() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
 	defer cancel()
+	d.mu.Lock()
+	d.cancel = cancel
+	d.mu.Unlock()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return err
@@ -226,7 +230,7 @@ func (d *DTLS) Keyed() bool {
 	return d.in != nil
 }
 
-// Stop ends checks and the association.
+// Stop ends checks, the handshake and the association.
 func (d *DTLS) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -234,6 +238,9 @@ func (d *DTLS) Stop() {
 	case <-d.shut:
 	default:
 		close(d.shut)
+	}
+	if d.cancel != nil {
+		d.cancel()
 	}
 	if d.conn != nil {
 		go d.conn.Close()
