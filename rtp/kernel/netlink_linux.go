@@ -50,7 +50,7 @@ func dialNetlink(groups uint32) (*netlink, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Answers come at once; who listens for changes looks up now and then.
+	// Answers come at once.
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 500_000})
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		_ = unix.Close(fd)

@@ -43,6 +43,7 @@ type Path struct {
 	legacy  bool    // clsact where TCX would do: for tests
 	watch   *watcher
 	streamN atomic.Int64
+	ending  sync.Once
 
 	mu        sync.Mutex // guards the following
 	routes    map[way]*route
@@ -209,7 +210,9 @@ func (p *Path) Read(port uint16, got *Reception) { p.entry(port).read(got) }
 func (p *Path) Streams() int { return int(p.streamN.Load()) }
 
 // Close detaches the program. No flow may be installed or asked for any more.
-func (p *Path) Close() {
+func (p *Path) Close() { p.ending.Do(p.end) }
+
+func (p *Path) end() {
 	p.watch.close()
 	p.mu.Lock()
 	p.closed = true

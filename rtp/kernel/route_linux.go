@@ -3,10 +3,11 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"sync/atomic"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,12 +62,11 @@ func (p *Path) route(peer, ours netip.Addr) *route {
 type watcher struct {
 	path    *Path
 	netlink *netlink // for questions
-	changes int      // a netlink socket that hears of changes
+	changes *os.File // a netlink socket that hears of changes
 	asked   chan way
 	changed chan struct{}
 	quit    chan struct{}
 	done    chan struct{} // one message for each goroutine
-	closing atomic.Bool
 }
 
 // watch starts the watcher of a Path.
@@ -75,14 +75,15 @@ func watch(p *Path) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for routes: %w", err)
 	}
-	changes, err := dialNetlink(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
+	groups, err := dialNetlink(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
 		unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE | unix.RTMGRP_IPV4_RULE | 1<<(unix.RTNLGRP_IPV6_RULE-1))
 	if err != nil {
 		n.close()
 		return nil, fmt.Errorf("hear of changed routes: %w", err)
 	}
+	_ = unix.SetNonblock(groups.fd, true) // so that closing ends a read
 	w := &watcher{
-		path: p, netlink: n, changes: changes.fd,
+		path: p, netlink: n, changes: os.NewFile(uintptr(groups.fd), "netlink"),
 		asked: make(chan way, 64), changed: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}, 2),
 	}
@@ -93,23 +94,21 @@ func watch(p *Path) (*watcher, error) {
 }
 
 func (w *watcher) close() {
-	w.closing.Store(true)
 	close(w.quit)
+	_ = w.changes.Close()
 	<-w.done
 	<-w.done
 	w.netlink.close()
-	_ = unix.Close(w.changes)
 }
 
 // listen hears of changes. What they are does not matter.
 func (w *watcher) listen() {
 	defer func() { w.done <- struct{}{} }()
 	buf := make([]byte, 1<<16)
-	for !w.closing.Load() {
-		// The socket has a time limit (see dialNetlink), after which we look whether to end. Other errors are messages
-		// lost for want of memory, which is a change too.
-		if _, err := unix.Read(w.changes, buf); err == unix.EAGAIN || err == unix.EINTR {
-			continue
+	for {
+		// Other errors are messages lost for want of memory, which is a change too.
+		if _, err := w.changes.Read(buf); errors.Is(err, os.ErrClosed) {
+			return
 		}
 		select {
 		case w.changed <- struct{}{}:
