@@ -77,6 +77,7 @@ func (s *Session) Dial(from Side, d Digit) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st, e := s.audio, &s.audio.path.ends[from]
+	st.readFastLocked()
 	codec, ok := eventCodec(s.exchanges[from.Other()].agreed())
 	switch {
 	case e.events && st.eventsPass(from):

@@ -159,14 +159,18 @@ func (st *stream) waitsOn(side Side, now moment) bool {
 		return false
 	}
 	f.tries++
-	busy := now-st.path.ends[side].got.last < calm && f.tries < fastTries
-	if q, ok := st.sockets[side].rtp.(interface{ waiting() bool }); busy || ok && q.waiting() {
-		return f.tries < 2*fastTries
+	if now-st.path.ends[side].got.last < calm && f.tries < fastTries {
+		return true
 	}
-	if st.install(side, now) {
+	empty := true
+	if st.install(side, now, func() bool {
+		q, ok := st.sockets[side].rtp.(interface{ waiting() bool })
+		empty = !ok || !q.waiting()
+		return empty
+	}) {
 		return false
 	}
-	if f.tries < 3 { // the way was not known: it is looked up by now
+	if !empty && f.tries < 2*fastTries || f.tries < 3 { // the way was not known: it is looked up by now
 		return true
 	}
 	st.postpone(side, now)
@@ -180,14 +184,15 @@ func (st *stream) postpone(side Side, now moment) {
 	f.retry = now + f.pause
 }
 
-// install gives a direction to the kernel.
-func (st *stream) install(side Side, now moment) bool {
+// install gives a direction to the kernel, if at the last moment it is ready.
+func (st *stream) install(side Side, now moment, ready func() bool) bool {
 	e, other := &st.path.ends[side], side.Other()
 	in, out := &st.sockets[side], &st.sockets[other]
 	to := st.path.ends[other].latch.destination()
 	flow := kernel.Flow{
 		Peer: e.latch.destination(), Local: addrPort(in.rtp.local().Addr().Unmap(), in.port),
 		Source: addrPort(out.rtp.local().Addr().Unmap(), out.port), Target: to,
+		Ready: ready,
 	}
 	for pt, i := range e.index {
 		if i == 0 {
@@ -199,6 +204,9 @@ func (st *stream) install(side Side, now moment) bool {
 		})
 	}
 	got := e.got.toKernel()
+	if e.events {
+		got.Flags |= kernel.Events
+	}
 	if !st.session.relay.fast.Install(&flow, &got) {
 		return false
 	}
@@ -234,7 +242,9 @@ func (st *stream) countFast(side Side, got *kernel.Reception) {
 	f := &st.fast[side]
 	st.session.relay.fastPackets.Add(got.Packets - f.counted)
 	f.counted = got.Packets
-	st.path.ends[side].got.fromKernel(got)
+	e := &st.path.ends[side]
+	e.got.fromKernel(got)
+	e.events = e.events || got.Flags&kernel.Events != 0
 }
 
 // readFastLocked brings the figures up to date.

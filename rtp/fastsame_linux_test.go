@@ -106,7 +106,11 @@ func (w *twins) feed(packet []byte) {
 		return
 	}
 	out, _ := w.path.forward(w.origin, bytes.Clone(packet), moment(got.Last))
-	if ours := e.got.toKernel(); ours != got {
+	ours := e.got.toKernel()
+	if e.events {
+		ours.Flags |= kernel.Events
+	}
+	if ours != got {
 		w.t.Fatalf("% x: the kernel has\n%+v, forward\n%+v", packet[:min(len(packet), 40)], got, ours)
 	}
 	if !bytes.Equal(out, relayed) {

@@ -21,6 +21,8 @@ type Flow struct {
 	Source  netip.AddrPort // what they leave by, likewise
 	Target  netip.AddrPort // where they go
 	Formats []Format       // at most MaxFormats
+	// Ready is asked last, when all else is done: false puts it off. nil is always ready.
+	Ready func() bool
 }
 
 // Format is an agreed payload type.
@@ -42,7 +44,7 @@ type Reception struct {
 	Gap, Since                    int64
 	LostBefore, Reordered         uint64
 	Duplicates, Held, BytesBefore uint64
-	Flags                         uint32 // Started, Timed
+	Flags                         uint32 // Started, Timed, Events
 	Base                          uint32
 	Bursts, Burst, Passed         uint32
 	SentBefore                    uint32
@@ -52,4 +54,5 @@ type Reception struct {
 const (
 	Started = 1
 	Timed   = 2
+	Events  = 4 // a telephone-event has come
 )

@@ -148,7 +148,8 @@ func (p *Path) entry(port uint16) *entry {
 }
 
 // Install gives a flow to the program, with the figures so far. It reports false where it cannot be: never, for
-// addresses that only the sockets can serve, or not yet, while the way to them is not known. It does not wait.
+// addresses that only the sockets can serve, or not yet, while the way to them is not known or f is not Ready. It does
+// not wait.
 func (p *Path) Install(f *Flow, got *Reception) bool {
 	e := p.entry(f.Local.Port())
 	if e == nil || !suits(f) {
@@ -162,6 +163,9 @@ func (p *Path) Install(f *Flow, got *Reception) bool {
 	}
 	e.fill(f, in, out, int64(p.epoch))
 	e.got = *got
+	if f.Ready != nil && !f.Ready() {
+		return false
+	}
 	in.used++
 	out.used++
 	p.installed[f.Local.Port()] = &[2]*route{in, out}

@@ -6,7 +6,7 @@
 #define NO_BAD (1 << 16)
 
 enum { PASSES = 1, EVENT = 2 }; // format.flags
-enum { STARTED = 1, TIMED = 2 }; // reception.flags
+enum { STARTED = 1, TIMED = 2, EVENTS = 4 }; // reception.flags
 #define FORMATS 14
 
 struct format {
@@ -60,7 +60,7 @@ static inline void restart(struct reception *r, __u32 ssrc, __u16 seq)
 	r->bytes_before = r->bytes;
 	r->bad = NO_BAD;
 	r->unique = r->seen = 1;
-	r->flags = STARTED;
+	r->flags = STARTED | (r->flags & EVENTS);
 }
 
 static inline void late(struct reception *r, __u16 behind)
@@ -147,6 +147,8 @@ static inline void update(struct reception *r, const struct rtp *h, const struct
 	else
 		newest = sequence(r, seq);
 	r->bytes += len;
-	if (newest && !(f->flags & EVENT))
+	if (f->flags & EVENT)
+		r->flags |= EVENTS;
+	else if (newest)
 		time(r, swap32(h->timestamp), f->rate, now);
 }
