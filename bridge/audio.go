@@ -43,6 +43,9 @@ func (c *Call) openSession() error {
 	}
 	c.session = s
 	s.Secret(rtp.Trunk, c.in.Secret())
+	if c.in.TakesInfo() {
+		s.TakesInfo(rtp.Trunk)
+	}
 	if offer := c.in.Offer(); offer != nil {
 		return s.SetOffer(rtp.Trunk, offer)
 	}

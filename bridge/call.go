@@ -44,6 +44,7 @@ type Call struct {
 
 	couriers *[2]courier                  // of requests within the dialogs; made when needed
 	handover *handover                    // to another extension, while it is under way
+	typed    *digits                      // made with the first
 	former   int                          // devices that the call had before
 	pushed   []string                     // those of them that have had their one push
 	transfer *transfer                    // the last that the device asked for
@@ -329,6 +330,8 @@ func (c *Call) talking(ctx context.Context) state {
 			c.changed(ctx, rtp.Device, ch)
 		case do := <-c.changesDone():
 			do()
+		case d := <-c.session.Digits():
+			c.heardDigit(ctx, d)
 		case e := <-c.session.Events():
 			if e.Kind == rtp.Idle {
 				return c.over(EndMediaTimeout)

@@ -37,6 +37,7 @@ type leg interface {
 	Changes() <-chan *sip.Change
 	Propose(context.Context, sip.Proposal) ([]byte, error)
 	Secret() bool
+	RefusesInfo() bool
 }
 
 func (c *Call) leg(side rtp.Side) leg {

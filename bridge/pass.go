@@ -58,6 +58,9 @@ func (c *Call) pass(ctx context.Context, side rtp.Side, r *sip.Request) {
 		r.Answer(415, "", sip.Header{Name: "Accept", Value: strings.Join(acceptable(r.Method), ", ")})
 		return
 	}
+	if r.Method == "INFO" && c.dialled(side, kind, r) {
+		return
+	}
 	o := sip.Outgoing{Method: r.Method, ContentType: r.ContentType, Body: r.Body}
 	if r.InfoPackage != "" {
 		o.Headers = []sip.Header{{Name: "Info-Package", Value: r.InfoPackage}}
@@ -89,7 +92,9 @@ type parcel struct {
 	to      sender
 	from    rtp.Side
 
-	// Of a NOTIFY of our own, which nobody waits for; then may be nil.
+	digit bool // it is an INFO of our own, of which not too many may wait
+
+	// Of a request of our own, which nobody waits for; then may be nil.
 	notify func(context.Context)
 	then   func()
 }
@@ -111,6 +116,9 @@ func (k *courier) take(ctx context.Context, p parcel) {
 	defer k.mu.Unlock()
 	if p.request != nil && len(k.waiting) >= courierRoom {
 		p.request.Answer(500, "", sip.Header{Name: "Retry-After", Value: "2"})
+		return
+	}
+	if p.digit && len(k.waiting) >= digitRoom {
 		return
 	}
 	k.waiting = append(k.waiting, p)

@@ -30,6 +30,7 @@ type MediaRecord struct {
 	Dropped   uint64  `json:"dropped"`
 	FirstMS   float64 `json:"first_packet_ms,omitempty"` // since the answer
 	RTTMillis float64 `json:"rtt_ms,omitempty"`
+	Digits    uint64  `json:"digits,omitempty"` // that came by SIP INFO and went on by telephone-event, or the other way
 }
 
 // Record is a call on record: what the API shows while it lives, and the CDR
@@ -123,7 +124,7 @@ func (r *record) snapshot() Record {
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func mediaRecord(s rtp.SideStats, answered time.Time) MediaRecord {
-	m := MediaRecord{Packets: s.Packets, Lost: s.Lost, JitterMS: s.JitterMS, Dropped: s.Dropped, RTTMillis: s.RTTMS}
+	m := MediaRecord{Packets: s.Packets, Lost: s.Lost, JitterMS: s.JitterMS, Dropped: s.Dropped, RTTMillis: s.RTTMS, Digits: s.Digits}
 	if !s.FirstPacket.IsZero() && !answered.IsZero() {
 		m.FirstMS = millis(s.FirstPacket.Sub(answered))
 	}

@@ -31,6 +31,9 @@ func (c *Call) replaced(ctx context.Context, r *sip.Request) {
 	c.winner = d
 	c.rec.update(func(rec *Record) { rec.Device = d.ID })
 	old.Hangup(sip.CompletedElsewhere())
+	if d.out.TakesInfo() {
+		c.session.TakesInfo(rtp.Device)
+	}
 	if r.Replacement.SDP == nil {
 		go c.awaitReplacement(ctx, c.midcall(), r)
 		return

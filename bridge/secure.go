@@ -102,6 +102,9 @@ func (c *Call) offerAgain(ctx context.Context, d *device) (again bool, err error
 
 // deviceAnswered takes the answer of a device's 200.
 func (c *Call) deviceAnswered(d *device) error {
+	if d.out.TakesInfo() {
+		c.session.TakesInfo(rtp.Device)
+	}
 	if offer := d.out.Offer(); offer != nil { // else the offer was its own, and has its answer
 		if err := c.session.SetAnswerTo(rtp.Device, offer, d.answer); err != nil {
 			return err

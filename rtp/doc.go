@@ -5,7 +5,7 @@
 //	RFC 3551  payload types
 //	RFC 3611  RTCP-XR: VoIP metrics and round trips, read
 //	RFC 3264  offer/answer (package rtp/sdp)
-//	RFC 4733  telephone-event, relayed
+//	RFC 4733  telephone-event, relayed, and made of digits that came by SIP INFO
 //	RFC 3711  SRTP, keys from the description (RFC 4568)
 //	RFC 7714  SRTP with AES-GCM
 //	RFC 5761  RTP and RTCP on one port, where a side agrees to it
@@ -15,6 +15,14 @@
 // odd one above it for RTCP. Packets go socket → forward → socket, untouched but for the payload type number where the
 // two descriptions use different ones; they are never re-timed or held back. The owner of the call learns only of the
 // first packet of a side, of a side that stays silent, and of a call gone idle.
+//
+// # Digits
+//
+// Telephone-events pass like sound. Where one side knows them and the other takes its digits by SIP INFO, Dial plays a
+// digit to the one, and Digits tells what that one has typed. A digit is played into the stream that the listener has
+// anyway: packet for packet it stands in for the speech, so that sequence numbers need no change then or later, which
+// with SRTP and in the kernel they could not have. Only where there is no stream (silence suppression, a muted phone,
+// hold) has it one of its own.
 //
 // # Quality
 //

@@ -1,8 +1,11 @@
 package rtp
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,6 +269,47 @@ func FuzzListener(f *testing.F) {
 		}
 		if told > packets {
 			t.Fatal("more digits than packets")
+		}
+	})
+}
+
+// Two clocks of telephone-event, and numbers that the two sides use the other way round: each packet goes on as what it
+// is, and each side is told the events that the other understands.
+func TestEventNumbersThatCross(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		offer := strings.Replace(string(w.trunk.sdp("96 101 110", "rtpmap:96 opus/48000/2", "rtpmap:110 telephone-event/48000", "fmtp:110 0-16")), "0-15", "0-16", 1)
+		w.must(w.session.SetOffer(Trunk, []byte(offer)))
+		w.device.learn(w.session.Offer(Device))
+		answer := w.device.sdp("110 96 101", "rtpmap:110 opus/48000/2", "rtpmap:96 telephone-event/8000", "fmtp:96 0-15")
+		answer = []byte(strings.Replace(string(answer), "101 telephone-event/8000\r\na=fmtp:101 0-15", "101 telephone-event/48000\r\na=fmtp:101 0-11,16", 1))
+		w.must(w.session.SetAnswer(Device, answer))
+		w.trunk.learn(w.session.Answer(Trunk))
+		var told []string
+		for _, c := range w.trunk.ours.Codecs {
+			told = append(told, fmt.Sprintf("%d %s/%d %s", c.PT, c.Name, c.Rate, c.Fmtp))
+		}
+		if !slices.Equal(told, []string{"96 opus/48000 ", "101 telephone-event/8000 0-15", "110 telephone-event/48000 0-11,16"}) {
+			t.Errorf("the trunk is told %q", told)
+		}
+		w.session.Connect()
+		for _, c := range []struct {
+			from, to   *peer
+			sent, want byte
+		}{
+			{w.trunk, w.device, 96, 110}, {w.trunk, w.device, 101, 96}, {w.trunk, w.device, 110, 101},
+			{w.device, w.trunk, 96, 96}, {w.device, w.trunk, 101, 101}, {w.device, w.trunk, 110, 110}, // our numbers, as it must
+		} {
+			packet := c.from.talker.Next([]byte{5, 0x8a, 4, 0})
+			packet[1] = c.sent | 0x80
+			c.from.send(packet)
+			got := c.to.heard()
+			if len(got) != 1 || got[0][1] != c.want|0x80 || !bytes.Equal(got[0][2:], packet[2:]) {
+				t.Errorf("%d arrived as %x, want %d", c.sent, got, c.want)
+			}
+		}
+		if s := w.session.Stats(); s.Trunk.JitterMS != 0 || s.Device.JitterMS != 0 || s.Trunk.Packets != 3 || s.Device.Packets != 3 {
+			t.Errorf("%+v", s)
 		}
 	})
 }

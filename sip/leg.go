@@ -82,8 +82,9 @@ type leg struct {
 	localSeq, remoteSeq uint32
 	confirmed, over     bool
 	end                 End
-	unacked             *answer  // our 2xx that waits for its ACK
-	parting             *Reason  // of our BYE, while that waits for the ACK to our 200
+	unacked             *answer // our 2xx that waits for its ACK
+	parting             *Reason // of our BYE, while that waits for the ACK to our 200
+	info                infoStance
 	answeredEarly       bool     // our answer went out in a reliable provisional: the far end may make offers (RFC 3311 §5.1)
 	mid                 *midcall // nil until the session can change
 }
@@ -290,4 +291,31 @@ func (l *leg) learnPeer(m sipgo.Message, reverse bool) {
 		slices.Reverse(routes)
 	}
 	l.routes = routes
+	if headerValue(m, "Allow") != "" {
+		l.info = infoMissing
+		if hasToken(m, "Allow", string(sipgo.INFO)) {
+			l.info = infoListed
+		}
+	}
+}
+
+// infoStance is what a peer's Allow says of INFO.
+type infoStance uint8
+
+const (
+	infoUnsaid  infoStance = iota // there was no Allow (RFC 3261 §20.5): it may take INFO
+	infoListed                    // it takes INFO
+	infoMissing                   // it does not
+)
+
+// TakesInfo reports whether the far end has said that it takes INFO.
+func (l *leg) TakesInfo() bool { return l.infoStance() == infoListed }
+
+// RefusesInfo reports whether the far end has listed what it takes, without INFO.
+func (l *leg) RefusesInfo() bool { return l.infoStance() == infoMissing }
+
+func (l *leg) infoStance() infoStance {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.info
 }

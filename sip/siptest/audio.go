@@ -28,6 +28,7 @@ type Audio struct {
 	version  int        // of our SDP
 	payload  uint8      // payload type we send
 	codecs   string     // the formats of our m= line
+	deaf     bool       // no telephone-event among them
 	remote   netip.AddrPort
 	sent     int
 	received []RTP
@@ -167,7 +168,7 @@ func (a *Audio) Answer(offer []byte) ([]byte, error) {
 		return nil, err
 	}
 	a.mu.Lock()
-	a.codecs = fmt.Sprint(a.payload) + " 101"
+	a.codecs = a.answered(fmt.Sprint(a.payload))
 	a.mu.Unlock()
 	direction := "sendrecv"
 	for offered, answer := range map[string]string{"a=sendonly": "recvonly", "a=recvonly": "sendonly", "a=inactive": "inactive"} {
