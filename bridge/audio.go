@@ -58,6 +58,8 @@ func (c *Call) mediaEnding(err error) *Ending {
 	switch {
 	case errors.Is(err, rtp.ErrNoPorts):
 		return EndNoPorts
+	case errors.Is(err, rtp.ErrNoEngine):
+		return EndNoEngine
 	case errors.Is(err, rtp.ErrNotAcceptable):
 		return EndNoCodec
 	}

@@ -333,8 +333,12 @@ func (c *Call) talking(ctx context.Context) state {
 		case d := <-c.session.Digits():
 			c.heardDigit(ctx, d)
 		case e := <-c.session.Events():
-			if e.Kind == rtp.Idle {
+			switch e.Kind {
+			case rtp.Idle:
 				return c.over(EndMediaTimeout)
+			case rtp.EngineLost:
+				c.rec.step(e.Kind.String(), "", e.Cause)
+				return c.over(EndEngineLost)
 			}
 			c.rec.step(e.Kind.String(), "", e.Side.String()+" "+e.Cause)
 		case <-c.watch.Ready():

@@ -38,6 +38,7 @@ var (
 	EndUnknownNumber = &Ending{Name: "unknown_number", Code: 404, Trunk: q850(1, "Unallocated number"), Verdict: "no extension has the dialled number"}
 	EndTooManyCalls  = &Ending{Name: "too_many_calls", Code: 486, Trunk: q850(34, "No circuit available"), Missed: true, Verdict: "the trunk's max_calls is reached"}
 	EndNoPorts       = &Ending{Name: "no_ports", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "media.ports is exhausted: widen the range"}
+	EndNoEngine      = &Ending{Name: "no_media_engine", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "no rtpengine takes calls: none answers, or all are drained"}
 	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
 	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}
 	EndCalleeBusy    = &Ending{Name: "callee_limit", Code: 486, Trunk: q850(17, "Too many calls at a time"), Missed: true, Verdict: "the callee has as many calls at a time as calls.limits.calls_per_callee allows"}
@@ -59,6 +60,7 @@ var (
 	EndCalleeHungUp   = &Ending{Name: "callee_hung_up", Q850: 16, Verdict: "answered; the callee hung up"}
 	EndNoAck          = &Ending{Name: "no_ack", Device: q850(102, "Recovery on timer expiry"), Verdict: "the trunk never acknowledged our 200"}
 	EndMediaTimeout   = &Ending{Name: "media_timeout", Trunk: q850(41, "No media"), Device: q850(41, "No media"), Verdict: "no audio came from either side"}
+	EndEngineLost     = &Ending{Name: "media_engine_lost", Trunk: q850(41, "Temporary failure"), Device: q850(41, "Temporary failure"), Verdict: "the rtpengine that had the call's audio is gone, or has forgotten the call"}
 	EndTooLong        = &Ending{Name: "max_duration", Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "calls.max_duration was reached"}
 	EndByAdmin        = &Ending{Name: "hung_up_by_admin", Code: 480, Trunk: q850(16, "Normal call clearing"), Device: q850(16, "Normal call clearing"), Verdict: "an administrator hung up"}
 	EndSessionExpired = &Ending{Name: "session_expired", Trunk: q850(102, "Recovery on timer expiry"), Device: q850(102, "Recovery on timer expiry"), Verdict: "answered; the session was not refreshed in time (RFC 4028)"}

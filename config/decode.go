@@ -138,6 +138,9 @@ func (d *document) section(path string, n *yaml.Node, v reflect.Value) {
 }
 
 func (d *document) list(path string, n *yaml.Node, v reflect.Value) {
+	if _, one := v.Interface().(oneOrMore); one && n.Kind == yaml.ScalarNode {
+		n = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{n}}
+	}
 	if n.Kind != yaml.SequenceNode {
 		d.fault(path, "expected a list such as "+example(v.Type(), n)+", got "+kind(n))
 		return
@@ -157,6 +160,9 @@ func (d *document) list(path string, n *yaml.Node, v reflect.Value) {
 		}
 	}
 }
+
+// oneOrMore is a list that may be written as its only value.
+type oneOrMore interface{ OneOrMore() }
 
 func (d *document) table(path string, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {

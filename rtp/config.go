@@ -10,7 +10,7 @@ import (
 
 // Config is the media section of the configuration.
 type Config struct {
-	Engine          string        `yaml:"engine"`           // what relays: "builtin"
+	Engine          string        `yaml:"engine"`           // what relays: "builtin" or "rtpengine"
 	Ports           string        `yaml:"ports"`            // UDP ports for calls, "first-last"; a call takes two pairs
 	ExternalAddress string        `yaml:"external_address"` // IP address in our SDP when behind NAT; "" for that of the socket
 	Ringback        string        `yaml:"ringback"`         // "tone", "none", or a file: WAV, or raw G.711 or 16-bit PCM, 8 kHz mono
@@ -19,12 +19,13 @@ type Config struct {
 	FastPath        string        `yaml:"fast_path"`        // auto: the kernel relays plain RTP where it can; off: sockets only
 	Video           bool          `yaml:"video"`            // relay video lines too; else they are declined
 	Timeout         time.Duration `yaml:"timeout"`          // no RTP at all for this long, not on hold, is the Idle event
+	RTPEngine       EngineConfig  `yaml:"rtpengine"`        // with the engine of that name
 }
 
 // DefaultConfig is what holds where the file is silent.
 func DefaultConfig() Config {
 	return Config{
-		Engine:     "builtin",
+		Engine:     builtin,
 		Ports:      "20000-29999",
 		Ringback:   "tone",
 		Tone:       "eu",
@@ -32,14 +33,22 @@ func DefaultConfig() Config {
 		FastPath:   "auto",
 		Video:      true,
 		Timeout:    time.Minute,
+		RTPEngine:  EngineConfig{Address: Addresses{"udp://127.0.0.1:2223"}},
 	}
 }
 
 // Validate reports every fault with its key and how to mend it. A ringback file is read.
 func (c Config) Validate(report func(path, problem string)) {
-	if c.Engine != "builtin" {
-		report("engine", fmt.Sprintf("%q is no media engine; use builtin", c.Engine))
+	switch c.Engine {
+	case builtin:
+	case rtpengine:
+		if c.ExternalAddress != "" {
+			report("external_address", "does nothing with the engine rtpengine, whose own option interface=LOCAL!PUBLIC says it; remove the key")
+		}
+	default:
+		report("engine", fmt.Sprintf("%q is no media engine; use builtin or rtpengine", c.Engine))
 	}
+	c.RTPEngine.validate(func(path, problem string) { report("rtpengine."+path, problem) })
 	if _, _, err := parsePorts(c.Ports); err != nil {
 		report("ports", err.Error())
 	}

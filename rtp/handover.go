@@ -23,6 +23,10 @@ func (s *Session) Handover() (undo func()) {
 		st.path.connected, st.path.ends[Device] = false, fresh(was[i])
 	}
 	s.stopWatchLocked()
+	back := func() {}
+	if s.remote != nil {
+		back = s.remote.handover()
+	}
 	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}, security: before.security, secret: before.secret}
 	s.remapLocked()
 	return func() {
@@ -34,6 +38,7 @@ func (s *Session) Handover() (undo func()) {
 			st.path.ends[Device] = was[i]
 			st.path.ends[Device].got = got
 		}
+		back()
 		s.remapLocked()
 		s.mu.Unlock()
 		s.Connect()

@@ -61,6 +61,19 @@ func newMetrics(r *Relay, reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(faults...)
 }
 
+// add registers more of them.
+func (m *metrics) add(reg prometheus.Registerer, more ...prometheus.Collector) error {
+	m.collectors = append(m.collectors, more...)
+	if reg == nil {
+		return nil
+	}
+	var faults []error
+	for _, c := range more {
+		faults = append(faults, reg.Register(c))
+	}
+	return errors.Join(faults...)
+}
+
 // packets counts those that came from a side since the start. It holds the relay's mu throughout, so that a session
 // which ends meanwhile counts once.
 func (m *metrics) packets(side Side) uint64 {

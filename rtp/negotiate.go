@@ -238,6 +238,9 @@ func (s *Session) SetAnswerTo(side Side, offer, body []byte) error {
 	e := &s.exchanges[side]
 	if e.remote == nil && !e.offered {
 		e.ours, e.writer = ours, w
+		if s.remote != nil {
+			s.remote.chose(ours.Addr)
+		}
 	}
 	s.mu.Unlock()
 	return s.SetAnswer(side, body)
@@ -288,12 +291,9 @@ func (s *Session) describeLocked(side Side, peer *sdp.Description) *sdp.Descript
 
 // commitLocked makes d our description of a side, opens its socket, and gives the body to send.
 func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
-	if err := s.listenLocked(side); err != nil {
+	if err := s.homeLocked(side, d); err != nil {
 		return nil, err
 	}
-	// The pair may have been exchanged for another while it was opened.
-	sock := &s.audio.sockets[side]
-	d.Addr, d.RTCP = sock.described()
 	s.placeVideoLocked(side, d)
 	e := &s.exchanges[side]
 	if d.Mux && (e.remote != nil || d.ICE != nil) {
@@ -306,6 +306,20 @@ func (s *Session) commitLocked(side Side, d *sdp.Description) ([]byte, error) {
 	e.ours = d
 	s.remapLocked()
 	return body, nil
+}
+
+// homeLocked puts the address of a side into our description of it: that of its socket, which is opened, or of the daemon.
+func (s *Session) homeLocked(side Side, d *sdp.Description) error {
+	if s.remote != nil {
+		return s.remote.place(side, d, s.exchanges[side].remote == nil)
+	}
+	if err := s.listenLocked(side); err != nil {
+		return err
+	}
+	// The pair may have been exchanged for another while it was opened.
+	sock := &s.audio.sockets[side]
+	d.Addr, d.RTCP = sock.described()
+	return nil
 }
 
 // remoteLocked brings a side's latest description into the packet path.
@@ -328,6 +342,9 @@ func (s *Session) remoteLocked(side Side) {
 		if st.path.connected {
 			st.listenRTCPLocked(side)
 		}
+	}
+	if s.remote != nil {
+		s.remote.sync()
 	}
 }
 

@@ -12,7 +12,7 @@ func (s *Session) OfferDTLS(side Side) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &s.exchanges[side]
-	if _, err := e.mode(side); err != nil || e.security == SRTPOff {
+	if _, err := e.mode(side); err != nil || e.security == SRTPOff || s.remote != nil {
 		return nil, fmt.Errorf("%w: DTLS-SRTP cannot be offered to the %v", ErrNotAcceptable, side)
 	}
 	return s.offerLocked(side, func(d *sdp.Description) { shaken(d, s.relay.badge, "UDP/TLS/RTP/SAVP") })
@@ -26,6 +26,9 @@ func (s *Session) OfferWebRTC(side Side) ([]byte, error) {
 	defer s.mu.Unlock()
 	if _, err := s.exchanges[side].mode(side); err != nil {
 		return nil, err
+	}
+	if s.remote != nil {
+		return nil, fmt.Errorf("%w: DTLS-SRTP for the %v needs media.engine: builtin", ErrNotAcceptable, side)
 	}
 	return s.offerLocked(side, func(d *sdp.Description) {
 		shaken(d, s.relay.badge, "UDP/TLS/RTP/SAVPF")

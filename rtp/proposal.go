@@ -34,11 +34,16 @@ func (s *Session) Propose(from Side, body []byte) (*Proposal, error) {
 	if e.ours == nil || e.remote == nil {
 		return nil, fmt.Errorf("%w: a new offer of the %v before the first was answered", ErrOrder, from)
 	}
+	if s.remote != nil {
+		if err := s.remote.revive(); err != nil {
+			return nil, err
+		}
+	}
 	p := &Proposal{s: s, from: from, theirs: d}
 	if other.remote != nil && other.ours != nil {
 		p.codecs = !covers(d.Codecs, other.agreed()) || e.prefers(d, other)
 		p.video = s.relay.video && e.changesVideo(d, other)
-		p.carry = p.codecs || p.video || d.Direction != e.remote.Direction && d.Direction != e.wish
+		p.carry = p.codecs || p.video || d.Direction != e.remote.Direction && d.Direction != e.wish || s.staleLocked(from.Other())
 	}
 	return p, nil
 }
@@ -82,7 +87,7 @@ func (s *Session) Follow(from Side) *Proposal {
 	p := &Proposal{s: s, from: from, theirs: e.remote, done: true, carry: true, codecs: !covers(e.agreed(), other.agreed())}
 	p.video = (e.agreedVideo() != nil) != (other.agreedVideo() != nil)
 	could := other.wish.Mirror()
-	if !p.codecs && !p.video && e.remote.Direction.And(could) == other.ours.Direction.And(could) {
+	if !p.codecs && !p.video && e.remote.Direction.And(could) == other.ours.Direction.And(could) && !s.staleLocked(from.Other()) {
 		return nil
 	}
 	return p
@@ -108,6 +113,9 @@ func (p *Proposal) Offer() ([]byte, error) {
 		d.Ptime, d.MaxPtime = p.theirs.Ptime, p.theirs.MaxPtime
 	}
 	p.s.proposeVideoLocked(p, &d)
+	if err := p.s.rehouseLocked(p.from.Other(), &d); err != nil {
+		return nil, err
+	}
 	body, err := other.writer.Write(&d)
 	if err != nil {
 		return nil, err
@@ -299,6 +307,11 @@ func (s *Session) reofferOurs(side Side) ([]byte, error) {
 	if used := other.agreed(); used != nil {
 		d.Codecs = numbered(s.withEvents(side, append(used, other.known...), nil), e.ours.Codecs)
 		slices.SortStableFunc(d.Codecs, func(a, b sdp.Codec) int { return last(a) - last(b) })
+	}
+	if s.remote != nil {
+		if err := s.remote.renew(side, &d); err != nil {
+			return nil, err
+		}
 	}
 	e.pending = &d
 	body, err := e.writer.Write(&d)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"reveille/rtp/kernel"
+	"reveille/rtp/ng"
 )
 
 // PacketConn is a UDP socket; *net.UDPConn is one. Reads and writes may come from several goroutines, and Close ends a
@@ -37,6 +38,7 @@ type Options struct {
 	// the routing table.
 	LocalAddress netip.Addr
 	Sounds       []Sound // that sessions may be opened with, besides the configuration's
+	EngineDial   ng.Dial // reaches rtpengine daemons; nil: by UDP
 }
 
 // Relay opens sessions. It owns the port range, the ringback sound and its scheduler.
@@ -56,6 +58,8 @@ type Relay struct {
 	metrics    *metrics
 	fast       *kernel.Path // nil: sockets only
 	lowering   lowering
+	cluster    *ng.Pool      // rtpengine daemons; nil with the engine builtin
+	interfaces [2]string     // of the daemons, by side; "" leaves it to them
 	epoch      time.Time     // moment 0
 	opened     atomic.Uint32 // sessions, ever
 
@@ -86,7 +90,7 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		return nil, err
 	}
 	r := &Relay{
-		timeout: cfg.Timeout, video: cfg.Video, log: o.Log, sounds: sounds,
+		timeout: cfg.Timeout, video: cfg.Video && cfg.Engine == builtin, log: o.Log, sounds: sounds,
 		ports: newPorts(first, last, quarantine), epoch: time.Now(),
 		bound: map[netip.Addr]netip.Addr{}, live: map[*Session]struct{}{},
 	}
@@ -108,12 +112,18 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 	if r.badge, err = newBadge(); err != nil {
 		return nil, err
 	}
-	if cfg.FastPath == "auto" && o.Listen == nil {
+	if cfg.FastPath == "auto" && cfg.Engine == builtin && o.Listen == nil {
 		r.openFast(first, last)
 	}
 	if r.metrics, err = newMetrics(r, o.Registerer); err != nil {
 		r.closeFast()
 		return nil, err
+	}
+	if cfg.Engine == rtpengine {
+		if err := r.join(cfg.RTPEngine, o); err != nil {
+			r.metrics.unregister()
+			return nil, err
+		}
 	}
 	return r, nil
 }
@@ -252,6 +262,9 @@ func (r *Relay) Close() {
 		s.Close()
 	}
 	r.ringers.wait()
+	if r.cluster != nil {
+		r.cluster.Close()
+	}
 	r.reporter.close()
 	r.engine.close()
 	r.closeFast()

@@ -46,6 +46,11 @@ func (s *Session) Ringback() error {
 		s.player = nil
 		return nil
 	}
+	if s.remote != nil {
+		s.player = nil
+		s.remote.ring(p.clip, speech(s.exchanges[Trunk].ours.Codecs))
+		return nil
+	}
 	s.relay.ringers.start(p)
 	return nil
 }

@@ -78,7 +78,7 @@ func (s *Session) kindsOf(side Side) (sdp.Kinds, error) {
 	e := &s.exchanges[side]
 	security, err := e.mode(side)
 	kinds := security.Kinds()
-	if side == Device || e.security != SRTPOff {
+	if (side == Device || e.security != SRTPOff) && s.remote == nil {
 		kinds |= sdp.Shaken
 	}
 	return kinds, err

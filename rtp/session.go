@@ -36,6 +36,7 @@ type Session struct {
 	video     *stream // nil: neither side has had any
 	exchanges [2]exchange
 	player    *player // rings the trunk; nil when silent
+	remote    *remote // has the packets in place of sockets; nil with the engine builtin
 	watch     watch
 	closed    bool
 
@@ -60,7 +61,7 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 		s.exchanges[side].writer.ID = rand.Uint64() >> 2
 	}
 	s.exchanges[Trunk].security, s.exchanges[Device].security = o.TrunkSRTP, r.deviceSRTP
-	if err := s.reserve(); err != nil {
+	if err := s.house(o.ID); err != nil {
 		return nil, err
 	}
 	if err := r.add(s); err != nil {
@@ -68,6 +69,15 @@ func (r *Relay) Open(o SessionOptions) (*Session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// house gives the session sockets, or a daemon that has them.
+func (s *Session) house(id string) (err error) {
+	if s.relay.cluster == nil {
+		return s.reserve()
+	}
+	s.remote, err = newRemote(s, id)
+	return err
 }
 
 // ReachedAt tells our address as that side reaches us, where it was not known at Open. It counts until the side's
@@ -125,8 +135,11 @@ func (s *Session) raiseLocked() {
 	}
 }
 
-// free undoes reserve.
+// free undoes house.
 func (s *Session) free() {
+	if s.remote != nil {
+		s.remote.close()
+	}
 	s.closeSockets()
 	s.releasePorts()
 }
@@ -197,6 +210,9 @@ func (s *Session) Connect() {
 		}
 	}
 	s.audio.reportLocked(now)
+	if s.remote != nil {
+		s.remote.sync()
+	}
 	s.startWatchLocked()
 }
 
@@ -249,6 +265,11 @@ func (s *Session) Close() Stats {
 		close(s.quiet)
 	}
 	<-s.quiet
+	if first && s.remote != nil {
+		s.mu.Lock()
+		s.remote.close()
+		s.mu.Unlock()
+	}
 	final := s.Stats()
 	if first {
 		s.releasePorts()
@@ -268,6 +289,9 @@ func (s *Session) silence() {
 	s.mu.Lock()
 	p := s.player
 	s.player = nil
+	if s.remote != nil {
+		s.remote.hush()
+	}
 	s.mu.Unlock()
 	if p != nil {
 		s.relay.ringers.stop(p)

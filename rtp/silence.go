@@ -125,6 +125,9 @@ func (s *Session) checkUnheardLocked(side Side, now moment) {
 
 // oursLocked is our address on a side, as its peer knows it.
 func (s *Session) oursLocked(side Side) string {
+	if ours := s.exchanges[side].ours; s.remote != nil && ours != nil {
+		return ours.Addr.String() + " of the rtpengine"
+	}
 	sock := &s.audio.sockets[side]
 	return addrPort(sock.address, sock.port).String()
 }

@@ -180,7 +180,7 @@ func TestMetrics(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	DefaultConfig().Validate(func(path, problem string) { t.Errorf("default: %s: %s", path, problem) })
-	bad := Config{Engine: "rtpengine", Ports: "30000-20000", ExternalAddress: "pbx.example.com", Ringback: "/nowhere.wav", Tone: "mars"}
+	bad := Config{Engine: "asterisk", Ports: "30000-20000", ExternalAddress: "pbx.example.com", Ringback: "/nowhere.wav", Tone: "mars"}
 	found := map[string]string{}
 	bad.Validate(func(path, problem string) { found[path] = problem })
 	for path, hint := range map[string]string{"engine": "builtin", "ports": "20000-29999", "external_address": "203.0.113.5",

@@ -17,6 +17,7 @@ const (
 	SilenceOver                  // it sends again
 	Unheard                      // a side reports by RTCP that nothing comes to it, though we send
 	Secured                      // a side has the keys of a DTLS handshake
+	EngineLost                   // Idle, as the rtpengine that has the call's media is gone, or has forgotten it
 )
 
 // String is the kind's name.
@@ -34,6 +35,8 @@ func (k EventKind) String() string {
 		return "not heard"
 	case Secured:
 		return "SRTP"
+	case EngineLost:
+		return "media engine lost"
 	}
 	return "no media"
 }
@@ -43,7 +46,7 @@ type Event struct {
 	Kind  EventKind
 	Side  Side      // of all but Idle
 	At    time.Time // when it happened
-	Cause string    // of NoMedia, Silence and Unheard: the likely one, for a person to read; of SilenceOver: how long it was; of Secured: "DTLS" and the suite
+	Cause string    // of NoMedia, Silence, Unheard and EngineLost: the likely one, for a person to read; of SilenceOver: how long it was; of Secured: "DTLS" and the suite
 }
 
 const (
@@ -77,7 +80,11 @@ func (s *Session) tell(e Event) {
 func (s *Session) startWatchLocked() {
 	s.watch.connected = s.relay.now()
 	s.watch.quiet = [2]quietness{}
-	s.watch.timer = time.AfterFunc(min(firstWithin, s.relay.timeout), s.check)
+	first := min(firstWithin, s.relay.timeout)
+	if s.remote != nil {
+		first = s.remote.next(first)
+	}
+	s.watch.timer = time.AfterFunc(first, s.check)
 }
 
 // stopWatchLocked ends it.
@@ -89,6 +96,9 @@ func (s *Session) stopWatchLocked() {
 
 // check looks for silence and sets the timer for the next look.
 func (s *Session) check() {
+	if s.remote != nil {
+		s.remote.look()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || !s.audio.path.connected { // the device is being exchanged
@@ -107,6 +117,9 @@ func (s *Session) check() {
 	}
 	if early := s.watch.connected + firstWithin - now; early > 0 {
 		next = min(next, early)
+	}
+	if s.remote != nil {
+		next = s.remote.next(next)
 	}
 	s.watch.timer.Reset(next)
 }
@@ -159,7 +172,19 @@ func (s *Session) checkIdleLocked(now moment) time.Duration {
 	}
 	if !s.watch.idle || s.watch.idleAt != packets {
 		s.watch.idle, s.watch.idleAt = true, packets
-		s.tell(Event{Kind: Idle, At: s.relay.at(now)})
+		s.tell(s.idleLocked(now))
 	}
 	return s.relay.timeout
+}
+
+// idleLocked is the event of a call in which nobody sends.
+func (s *Session) idleLocked(now moment) Event {
+	e := Event{Kind: Idle, At: s.relay.at(now)}
+	if s.remote == nil {
+		return e
+	}
+	if cause := s.remote.cause(); cause != "" {
+		e.Kind, e.Cause = EngineLost, cause
+	}
+	return e
 }

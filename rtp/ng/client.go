@@ -48,6 +48,12 @@ type Refusal struct {
 // Error is the daemon's reason.
 func (r *Refusal) Error() string { return "rtpengine refused: " + r.Reason }
 
+// Refused reports whether the daemon has refused the request.
+func Refused(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r)
+}
+
 // UnknownCall reports whether the daemon does not know the call: it has been restarted, or has ended the call itself.
 func UnknownCall(err error) bool {
 	var r *Refusal

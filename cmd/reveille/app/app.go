@@ -155,7 +155,7 @@ func (a *App) openLocation(cfg *config.Config) (*location.Service, error) {
 // NAT, where the configuration gives none for the audio.
 func mediaConfig(cfg *config.Config) rtp.Config {
 	media := cfg.Media
-	if media.ExternalAddress != "" {
+	if media.ExternalAddress != "" || media.Engine != "builtin" {
 		return media
 	}
 	if _, err := netip.ParseAddr(cfg.SIP.ExternalAddress); err == nil {

@@ -30,6 +30,7 @@ type Daemon struct {
 	mu       sync.Mutex // guards the following
 	down     bool       // it takes nothing
 	refuses  bool       // and the system says so
+	deaf     time.Time  // until then answers are lost
 	asked    []ng.Dict
 	answered map[string][]byte // by cookie
 	conns    []*conn
@@ -49,6 +50,13 @@ func (d *Daemon) Start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.down, d.refuses, d.calls, d.answered = false, false, nil, nil
+}
+
+// Lose has all answers lost for some time.
+func (d *Daemon) Lose(during time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deaf = time.Now().Add(during)
 }
 
 // Asked lists the requests done, without pings; those of one command if it is not "".
@@ -134,6 +142,9 @@ func (d *Daemon) take(c *conn, message []byte) error {
 	out := [][]byte{answer}
 	if d.Mangle != nil {
 		out = d.Mangle(answer)
+	}
+	if time.Now().Before(d.deaf) {
+		out = nil
 	}
 	for _, b := range out {
 		if d.Delay > 0 {
