@@ -25,6 +25,7 @@ func (c *Config) validate(main *document, origins []origin) {
 	c.Push.Validate(under("push"))
 	c.Media.Validate(under("media"))
 	c.validateSounds(under("trunks"))
+	c.validateEngine(under("trunks"))
 	bridge.ValidateExtensions(c.Extensions, byOrigin(main, origins))
 
 	c.validateUpstreams(main, byOrigin(main, origins))
@@ -46,6 +47,15 @@ func (c *Config) Sounds() []rtp.Sound {
 		list = append(list, rtp.Sound{Ringback: t.Ringback, Tone: t.Tone})
 	}
 	return list
+}
+
+// validateEngine reports what rtpengine cannot do: with keys of SDES on both sides it passes one side's on to the other.
+func (c *Config) validateEngine(report func(path, problem string)) {
+	for i, t := range c.Trunks {
+		if c.Media.Engine == "rtpengine" && t.SRTP != "off" && t.SRTP != "" {
+			report(fmt.Sprintf("[%d].srtp", i), fmt.Sprintf("%s is not to be had with media.engine: rtpengine, which would pass the trunk's keys on to the phones; write off, or use the engine builtin", t.SRTP))
+		}
+	}
 }
 
 func (c *Config) validateSounds(report func(path, problem string)) {

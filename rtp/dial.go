@@ -48,6 +48,9 @@ func (st *stream) diallerLocked() *dialler {
 func (s *Session) TakesInfo(side Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.remote != nil { // whose events nobody here hears
+		return
+	}
 	s.exchanges[side].info = true
 	s.audio.raiseSideLocked(side.Other())
 	s.hearLocked(side.Other())
@@ -82,7 +85,7 @@ func (s *Session) Dial(from Side, d Digit) error {
 	switch {
 	case e.events && st.eventsPass(from):
 		return ErrDoubled
-	case !ok || !takesEvent(codec, d.Event) || !st.takes(from.Other()):
+	case s.remote != nil || !ok || !takesEvent(codec, d.Event) || !st.takes(from.Other()):
 		return ErrNoEvents
 	}
 	st.raiseSideLocked(from)

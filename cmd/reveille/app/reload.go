@@ -15,7 +15,8 @@ var live = []string{"extensions", "extension_files", "drain_timeout", "push"}
 
 // Reload puts a new configuration in force as far as that can be done without
 // harm to live calls and registrations: extensions with their logins, numbers,
-// fallbacks and upstream registrations, the push providers, and drain_timeout.
+// fallbacks and upstream registrations, the push providers, the rtpengine
+// daemons, and drain_timeout.
 // It returns the keys that have changed and wait for a restart. On error
 // nothing has changed.
 func (a *App) Reload(next *config.Config) (waiting []string, err error) {
@@ -38,7 +39,11 @@ func (a *App) Reload(next *config.Config) (waiting []string, err error) {
 	if err := a.sip.SetUpstreams(upstreams); err != nil {
 		return nil, err
 	}
+	if err := a.relay.SetEngines(next.Media.RTPEngine); err != nil {
+		return nil, err
+	}
 	now := *a.Config()
+	now.Media.RTPEngine.Address, now.Media.RTPEngine.Drain = next.Media.RTPEngine.Address, next.Media.RTPEngine.Drain
 	waiting = slices.DeleteFunc(changed(now, *next), func(key string) bool { return slices.Contains(live, key) })
 	if now.Push.Header != next.Push.Header { // the bridge was made with it
 		waiting = append(waiting, "push.header")
