@@ -9,6 +9,20 @@ import (
 	"reveille/rtp/sdp"
 )
 
+// homeLocked puts the address of a side into our description of it: that of its socket, which is opened, or of the daemon.
+func (s *Session) homeLocked(side Side, d *sdp.Description) error {
+	if s.remote != nil {
+		return s.remote.place(side, d, s.exchanges[side].remote == nil)
+	}
+	if err := s.listenLocked(side); err != nil {
+		return err
+	}
+	// The pair may have been exchanged for another while it was opened.
+	sock := &s.audio.sockets[side]
+	d.Addr, d.RTCP = sock.described()
+	return nil
+}
+
 // step is one of offer/answer at the daemon.
 type step struct {
 	command     string // offer or answer
