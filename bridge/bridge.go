@@ -92,6 +92,7 @@ type Bridge struct {
 	metrics *metrics
 	header  string
 	budget  *budget
+	insists insists
 	routes  atomic.Pointer[routes] // replaced by SetExtensions
 
 	work sync.WaitGroup // late devices

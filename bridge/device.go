@@ -44,7 +44,8 @@ type device struct {
 	recalled time.Time         // when it was pushed for that
 	finished bool              // it refused, or is out of the call for another reason
 	answer   []byte            // SDP of its 200
-	refusals int               // kinds of media that it has refused, of its offerings
+	offered  offering          // the kind of media of its last INVITE
+	refused  []offering        // kinds that it has refused
 }
 
 // outcome is what a call remembers of a push while it is parked: a whole

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"reveille/rtp"
 	"reveille/sip/location"
@@ -45,6 +46,17 @@ func (c *Call) offerings(b location.Binding) []offering {
 	return list
 }
 
+// nextOffering is what a device is offered now: what it has insisted on in an earlier call, else the first of its
+// offerings, unless it has refused that; false if it has refused all.
+func (c *Call) nextOffering(d *device, b location.Binding) (offering, bool) {
+	for _, kind := range c.bridge.insists.order(b, c.offerings(b)) {
+		if !slices.Contains(d.refused, kind) {
+			return kind, true
+		}
+	}
+	return 0, false
+}
+
 // secret reports whether nobody else can read the flow of a binding.
 func secret(b location.Binding) bool { return b.Transport == "TLS" || b.Transport == "WSS" }
 
@@ -59,8 +71,11 @@ func (c *Call) srtp() rtp.Security {
 
 // offerFor is our offer to a device by one of its flows.
 func (c *Call) offerFor(d *device, b location.Binding) ([]byte, error) {
-	list := c.offerings(b)
-	kind := list[min(d.refusals, len(list)-1)]
+	kind, ok := c.nextOffering(d, b)
+	if !ok { // another flow of a device that has refused all
+		kind = offerFirst
+	}
+	d.offered = kind
 	c.session.ReachedAt(rtp.Device, c.bridge.dial.LocalAddress(b.FlowID))
 	c.session.Secret(rtp.Device, secret(b) && kind != offerPlain)
 	switch kind {
@@ -92,10 +107,10 @@ func (c *Call) unfit(d *device, err error) error {
 // offerAgain offers another kind of media to a device that has refused one.
 func (c *Call) offerAgain(ctx context.Context, d *device) (again bool, err error) {
 	b := d.out.Binding()
-	if d.refusals+1 >= len(c.offerings(b)) {
+	d.refused = append(d.refused, d.offered)
+	if _, ok := c.nextOffering(d, b); !ok {
 		return false, nil
 	}
-	d.refusals++
 	d.out = nil
 	return true, c.ring(ctx, d, b)
 }
@@ -109,6 +124,8 @@ func (c *Call) deviceAnswered(d *device) error {
 		if err := c.session.SetAnswerTo(rtp.Device, offer, d.answer); err != nil {
 			return err
 		}
+		b := d.out.Binding()
+		c.bridge.insists.note(b, d.offered, c.offerings(b)[0])
 	}
 	if suite := c.session.Encrypted(rtp.Device); suite != "" {
 		c.rec.step("SRTP", d.ID, suite)

@@ -159,6 +159,15 @@ func TestPhoneThatRefusesOneKindOfKeysIsOfferedTheOther(t *testing.T) {
 			c.Bye()
 			w.await(taken, time.Second, "BYE")
 			w.ended("caller_hung_up", 200)
+
+			again := w.invite(siptest.Invitation{}) // which is remembered
+			w.await(again, 10*time.Second, "200")
+			if offer := string(w.taken(p).Invite.Body); !takes(offer) {
+				t.Errorf("%s: the next call began with\n%s", name, offer)
+			}
+			w.notTaken(p)
+			w.await(again.Bye(), time.Second, "200")
+			time.Sleep(time.Second)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package sdp
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -221,6 +222,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(head("m=audio 4000 RTP/AVP 0 8 101", "c=IN IP4 192.0.2.1", "a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-15")))
 	f.Add([]byte(head("m=audio 4000/2 RTP/AVPF 96", "c=IN IP6 ::1", "a=rtpmap:96 opus/48000/2", "a=rtcp:5 IN IP6 ::2", "m=image 0 udptl t38")))
 	f.Add([]byte(head("c=IN IP4 0.0.0.0", "m=audio 1 RTP/AVP 13 0", "a=inactive", "a=rtcp-mux")))
+	f.Add([]byte(head("c=IN IP4 192.0.2.1", "m=video 9 RTP/AVPF 99 31", "a=rtpmap:99 H264/90000", "a=fmtp:99 packetization-mode=1", "a=rtcp-fb:* nack pli",
+		"a=rtcp-fb:99 ccm fir", "a=recvonly", "m=audio 1 RTP/AVP 0")))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		d, err := Parse(body)
 		if err != nil {
@@ -241,6 +244,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if back.Addr != d.Addr || back.Direction != d.Direction || len(back.Codecs) != len(d.Codecs) || len(back.Lines) != len(d.Lines) {
 			t.Fatalf("%+v became %+v", d, back)
+		}
+		if a, b := d.Video, back.Video; (a == nil) != (b == nil) || a != nil && (len(a.Codecs) != len(b.Codecs) || a.Direction != b.Direction || a.Mux != b.Mux || !slices.Equal(a.Feedback, b.Feedback)) {
+			t.Fatalf("the video %+v became %+v", a, b)
 		}
 	})
 }
