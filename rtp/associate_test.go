@@ -295,7 +295,7 @@ func TestDTLSIsOfferedWhereItMay(t *testing.T) {
 			w.session.Secret(Device, test.secret)
 			w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
 			for what, got := range map[string]error{
-				"WebRTC": second(w.session.OfferWebRTC(Device)), "DTLS": second(w.session.OfferDTLS(Device)),
+				"WebRTC": fault(w.session.OfferWebRTC(Device)), "DTLS": fault(w.session.OfferDTLS(Device)),
 			} {
 				if want := map[string]bool{"WebRTC": test.webrtc, "DTLS": test.ok}[what]; (got == nil) != want {
 					t.Errorf("%s: %s: %v", name, what, got)
@@ -305,4 +305,40 @@ func TestDTLSIsOfferedWhereItMay(t *testing.T) {
 	}
 }
 
-func second(_ []byte, err error) error { return err }
+func fault(_ []byte, err error) error { return err }
+
+// Where RTCP has a port of its own, that has an association of its own (RFC 5764 §4.1).
+func TestRTCPPortHasItsOwnAssociation(t *testing.T) {
+	for _, setup := range []string{"active", "passive"} {
+		bubble(t, func(t *testing.T) {
+			w, p := webCall(t, func(d *rtptest.DTLS) { d.Ufrag, d.NoMux, d.Setup = "", true, setup })
+			up := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
+			control := w.phone(w.peer(up(p.conn.Addr()), 0), func(d *rtptest.DTLS) { d.Ufrag, d.RTP, d.Setup = "", p.DTLS, setup })
+			trunkRTCP := w.peer(up(w.trunk.conn.Addr()), 0)
+			w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
+			w.trunk.learn(w.session.Answer(Trunk))
+			offer, err := w.session.OfferDTLS(Device)
+			w.must(err)
+			w.must(control.Hear(offer))
+			w.answerTo(p, offer)
+			shaken := make(chan error)
+			go func() { shaken <- control.Shake() }()
+			w.must(p.Shake())
+			w.must(<-shaken)
+			synctest.Wait()
+			w.crosses(p)
+			report := sr(0x1111, 0x0000aaaabbbb0000)
+			trunkRTCP.sendTo(w.trunk.ours.RTCP, report)
+			synctest.Wait()
+			got, err := control.Heard()
+			w.must(err)
+			w.same("to the phone", got, [][]byte{report})
+			reply := rr(0x2222, 0x1111, 0xaaaabbbb, 0)
+			w.must(control.Send(reply))
+			w.same("from the phone", trunkRTCP.heard(), [][]byte{reply})
+			w.reinvite(p, "sendrecv")
+			w.must(control.Send(reply))
+			w.same("after a refresh", trunkRTCP.heard(), [][]byte{reply})
+		})
+	}
+}

@@ -32,11 +32,12 @@ const (
 // guard keeps a side with DTLS-SRTP: it shakes hands with the peer, and, with ICE, knows where the peer is. It is
 // guarded by the session's mu; handshakes have goroutines of their own, which end with them.
 type guard struct {
-	stream *stream
-	side   Side
-	active bool      // we send the ClientHello
-	theirs *sdp.DTLS // whom we shake hands with
-	id     string    // our a=tls-id
+	stream  *stream
+	side    Side
+	control bool      // it keeps the RTCP port, where RTCP has one: the second association of the same certificates
+	active  bool      // we send the ClientHello
+	theirs  *sdp.DTLS // whom we shake hands with
+	id      string    // our a=tls-id
 
 	ice    *lite // nil: the peer has no ICE
 	former *lite // before an ICE restart, until the new one has a peer
@@ -79,9 +80,32 @@ func (s *Session) guardLocked(side Side) {
 	if g.ice == nil && g.addr != theirs.Addr { // it may have moved, and its association with it, or not
 		g.addr, g.wanted = theirs.Addr, g.wanted || !g.active
 	}
-	if g.active && g.wanted && len(g.shakes) == 0 {
-		g.beginActiveLocked()
+	g.beginActiveLocked()
+	s.secondLocked(side, active)
+}
+
+// secondLocked has the RTCP port of a side kept, where RTCP has one.
+func (s *Session) secondLocked(side Side, active bool) {
+	e, end := &s.exchanges[side], &s.audio.path.ends[side]
+	if e.ours.Mux && e.remote.Mux || e.remote.Checked() {
+		if end.rtcp != nil {
+			end.rtcp.agent.closeLocked()
+		}
+		end.rtcp = nil
+		return
 	}
+	if end.rtcp == nil {
+		end.rtcp = &second{crypt: &crypt{}, agent: &guard{stream: s.audio, side: side, control: true}}
+	}
+	g, theirs := end.rtcp.agent, e.remote.DTLS
+	other := theirs.ID != "" && g.id != e.ours.DTLS.ID
+	if g.theirs == nil || !g.theirs.Same(theirs) || g.active != active || other {
+		g.renewLocked(theirs, active, e.ours.DTLS.ID)
+	}
+	if g.addr != e.remote.RTCP {
+		g.addr, g.wanted = e.remote.RTCP, g.wanted || !active
+	}
+	g.beginActiveLocked()
 }
 
 // unguardLocked ends DTLS on a side that has agreed to something else.
@@ -92,7 +116,10 @@ func (s *Session) unguardLocked(side Side) {
 		return
 	}
 	g.closeLocked()
-	end.agent, end.crypt = nil, nil
+	if end.rtcp != nil {
+		end.rtcp.agent.closeLocked()
+	}
+	end.agent, end.crypt, end.rtcp = nil, nil, nil
 	if end.latch.checked {
 		end.latch.checked = false
 		end.latch.signal(s.exchanges[side].remote.Addr)
@@ -150,6 +177,9 @@ func (s *Session) partLocked() {
 		if g, ok := s.audio.path.ends[side].agent.(*guard); ok {
 			g.closeLocked()
 		}
+		if second := s.audio.path.ends[side].rtcp; second != nil {
+			second.agent.closeLocked()
+		}
 	}
 }
 
@@ -171,11 +201,37 @@ func (g *guard) farewellLocked() {
 }
 
 // peerLocked is where the peer is; zero if that is not known.
-func (g *guard) peerLocked() netip.AddrPort { return g.stream.path.ends[g.side].latch.destination() }
+func (g *guard) peerLocked() netip.AddrPort {
+	if end := &g.stream.path.ends[g.side]; g.control {
+		return end.control.destination()
+	}
+	return g.stream.path.ends[g.side].latch.destination()
+}
+
+// keepsLocked reports whether the port is still its own to keep.
+func (g *guard) keepsLocked() bool {
+	end := &g.stream.path.ends[g.side]
+	return !g.stream.session.closed && end.keeper(g.control) == agent(g)
+}
+
+// rankLocked says how near a source is to the peer as known: 0 the same address, 1 its neighbour or host, 2 elsewhere.
+func (g *guard) rankLocked(from netip.AddrPort) int {
+	end := &g.stream.path.ends[g.side]
+	if !g.control {
+		return end.latch.rank(from)
+	}
+	switch {
+	case from == end.control.destination():
+		return 0
+	case from.Addr() == end.latch.destination().Addr():
+		return 1
+	}
+	return 2
+}
 
 // sendLocked sends a packet of the agent's.
 func (g *guard) sendLocked(packet []byte, to netip.AddrPort) {
-	if by := g.stream.sockets[g.side].rtp; by != nil && packet != nil && to.IsValid() && !to.Addr().IsUnspecified() {
+	if by := g.stream.sockets[g.side].outlet(g.control); by != nil && packet != nil && to.IsValid() && !to.Addr().IsUnspecified() {
 		by.send(packet, to)
 	}
 }
@@ -186,7 +242,7 @@ func (g *guard) receive(packet []byte, from netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := &g.stream.path.ends[g.side]
-	if s.closed || end.agent != g {
+	if !g.keepsLocked() {
 		return
 	}
 	known := false
@@ -234,9 +290,7 @@ func (g *guard) followLocked() {
 		return
 	}
 	l.locked, l.open, g.lost = i.selected, false, false
-	if g.active && g.wanted && len(g.shakes) == 0 {
-		g.beginActiveLocked()
-	}
+	g.beginActiveLocked()
 }
 
 // consent ends sending to a peer whose checks have ended (RFC 7675 §5.1).
@@ -245,7 +299,7 @@ func (g *guard) consent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := &g.stream.path.ends[g.side]
-	if s.closed || end.agent != g || g.ice == nil {
+	if !g.keepsLocked() || g.ice == nil {
 		return
 	}
 	now, i := s.relay.now(), g.ice

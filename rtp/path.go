@@ -69,6 +69,7 @@ type end struct {
 	far         far
 	codec       string // the speech codec that the peer is to use; "" if none is agreed
 	control     control
+	rtcp        *second         // DTLS of the RTCP port; nil: none
 	reports     [4]senderReport // the latest that came from this side
 	report      uint8           // place of the next one
 	silenceTold bool            // NoMedia was told
@@ -78,6 +79,12 @@ type end struct {
 type control struct {
 	signalled netip.AddrPort // from the peer's description; zero if it has none
 	locked    netip.AddrPort // follows the RTP latch; zero until then
+}
+
+// second is the association of a side's RTCP port, where RTCP has one of its own (RFC 5764 §4.1).
+type second struct {
+	crypt *crypt // never nil
+	agent *guard
 }
 
 // destination is where to send RTCP; the zero AddrPort is nowhere.
@@ -116,29 +123,37 @@ type header struct {
 // SRTP it is decrypted before anything of it is believed, and encrypted last. It does not allocate.
 func (p *path) forward(from origin, packet []byte, now moment) ([]byte, target) {
 	e := &p.ends[from.side]
-	if e.crypt != nil {
+	if c := e.cipher(from.control); c != nil {
 		var ok bool
-		if packet, ok = p.decrypt(e, packet, now); !ok {
+		if packet, ok = p.decrypt(e, c, packet, now); !ok {
 			return nil, target{}
 		}
 	}
 	out, to := p.pass(from, packet, now)
-	if other := &p.ends[from.side.Other()]; out != nil && other.crypt != nil {
+	if c := p.ends[from.side.Other()].cipher(to.control); out != nil && c != nil {
 		if isRTCP(out) {
 			p.readReports(from.side, parseReports(out), now)
 		}
-		out = other.crypt.seal(out)
+		out = c.seal(out)
 	}
 	return out, to
 }
 
+// cipher is the side's SRTP for what goes by its RTP or its RTCP port; nil: plain.
+func (e *end) cipher(control bool) *crypt {
+	if control && e.rtcp != nil {
+		return e.rtcp.crypt
+	}
+	return e.crypt
+}
+
 // decrypt opens a packet of SRTP. A stranger's opens nothing, and so never comes to be believed.
-func (p *path) decrypt(e *end, packet []byte, now moment) ([]byte, bool) {
+func (p *path) decrypt(e *end, c *crypt, packet []byte, now moment) ([]byte, bool) {
 	if !mayBeSecret(packet) || !isRTCP(packet) && e.index[packet[1]&0x7f] == 0 {
 		e.got.invalid++
 		return nil, false
 	}
-	packet, err := e.crypt.open(packet, now)
+	packet, err := c.open(packet, now)
 	if err != nil {
 		e.got.dropped++
 	}

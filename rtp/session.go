@@ -187,6 +187,9 @@ func (st *stream) listenRTCPLocked(side Side) {
 		return
 	}
 	sock.rtcp = o
+	if second := st.path.ends[side].rtcp; second != nil {
+		second.agent.beginActiveLocked()
+	}
 }
 
 // Connect is the clean cut from ringing to talking: the ringback stops, then both directions relay. A side that has

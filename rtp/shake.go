@@ -64,7 +64,7 @@ func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 	if now-g.window >= moment(shakeTime) {
 		g.window, g.begun = now, 0
 	}
-	rank := l.rank(from)
+	rank := g.rankLocked(from)
 	switch {
 	case from == l.former:
 		return false
@@ -77,7 +77,7 @@ func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 	}
 	others := 0
 	for _, h := range g.shakes {
-		if l.rank(h.peer) > 0 {
+		if g.rankLocked(h.peer) > 0 {
 			others++
 		}
 	}
@@ -85,7 +85,7 @@ func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 		return true
 	}
 	i := slices.IndexFunc(g.shakes, func(h *shake) bool {
-		return l.rank(h.peer) >= max(rank, 1) && !h.replied && now-h.begun >= moment(shakeYield)
+		return g.rankLocked(h.peer) >= max(rank, 1) && !h.replied && now-h.begun >= moment(shakeYield)
 	})
 	if i >= 0 {
 		_ = g.shakes[i].Close()
@@ -94,8 +94,11 @@ func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 	return i >= 0
 }
 
-// beginActiveLocked sends the first ClientHello, once it is known where to.
+// beginActiveLocked sends the first ClientHello, if it is ours to send, once it is known where to.
 func (g *guard) beginActiveLocked() {
+	if !g.active || !g.wanted || len(g.shakes) > 0 || g.stream.sockets[g.side].outlet(g.control) == nil {
+		return
+	}
 	to := g.peerLocked()
 	if g.ice != nil {
 		if !to.IsValid() {
@@ -148,7 +151,7 @@ func (g *guard) shaken(h *shake, k srtpKeys) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := &g.stream.path.ends[g.side]
-	if s.closed || end.agent != g || !slices.Contains(g.shakes, h) {
+	if !g.keepsLocked() || !slices.Contains(g.shakes, h) {
 		return
 	}
 	for _, other := range g.shakes {
@@ -156,7 +159,11 @@ func (g *guard) shaken(h *shake, k srtpKeys) {
 			_ = other.Close()
 		}
 	}
-	was := end.crypt
+	use := &end.crypt
+	if g.control {
+		use = &end.rtcp.crypt
+	}
+	was := *use
 	if !was.keyed() {
 		was = nil
 	}
@@ -168,9 +175,13 @@ func (g *guard) shaken(h *shake, k srtpKeys) {
 	}
 	c.out.sources = nil // another association begins its counters anew
 	c.shaken = true
-	end.crypt = c
+	*use = c
 	g.shakes, g.wanted, g.fault, g.repeats = nil, false, nil, 0
 	g.done = &parting{last: h.flight()}
+	if g.control {
+		end.control.locked = h.peer
+		return
+	}
 	if g.ice == nil {
 		end.latch.locked, end.latch.open = h.peer, false
 	}
@@ -197,7 +208,7 @@ func (g *guard) failed(h *shake, err error) {
 		return
 	}
 	g.shakes = slices.Delete(g.shakes, i, i+1)
-	if !errors.Is(err, errFingerprint) && g.ice == nil && g.stream.path.ends[g.side].latch.rank(h.peer) > 0 {
+	if !errors.Is(err, errFingerprint) && g.ice == nil && g.rankLocked(h.peer) > 0 {
 		return
 	}
 	if g.fault == nil {

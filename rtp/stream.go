@@ -51,6 +51,17 @@ type agent interface {
 	receive(packet []byte, from netip.AddrPort)
 }
 
+// keeper is the agent of a side's RTP or RTCP port; nil if it has none.
+func (e *end) keeper(control bool) agent {
+	switch {
+	case !control:
+		return e.agent
+	case e.rtcp != nil:
+		return e.rtcp.agent
+	}
+	return nil
+}
+
 // ear is the receiver of a stream's socket.
 type ear struct {
 	stream *stream
@@ -108,7 +119,7 @@ func (st *stream) pass(from origin, packet []byte, now moment) (p passing) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock() // whatever becomes of it: the call goes on after a panic in here
-	if a := st.path.ends[from.side].agent; a != nil && !from.control && len(packet) > 0 && packet[0] < 64 {
+	if a := st.path.ends[from.side].keeper(from.control); a != nil && len(packet) > 0 && packet[0] < 64 {
 		p.agent = a
 		return p
 	}
@@ -144,8 +155,8 @@ func (st *stream) emit(side Side, control bool, packet []byte) bool {
 		s.mu.Unlock()
 		return false
 	}
-	if e.crypt != nil {
-		packet = e.crypt.seal(packet)
+	if c := e.cipher(control); c != nil {
+		packet = c.seal(packet)
 	}
 	s.mu.Unlock()
 	if packet != nil {

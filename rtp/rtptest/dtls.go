@@ -38,6 +38,8 @@ type DTLS struct {
 	Other      *DTLS                        // whose fingerprint it shows in place of its own
 	Repeat     time.Duration                // of its flights; 0: 50 ms, as browsers have it
 	NoCookie   bool                         // as a server, it asks for none
+	NoMux      bool                         // RTCP has a port of its own
+	RTP        *DTLS                        // of an end for the RTCP port: that of the RTP port, whose certificate it has
 
 	once        sync.Once
 	certificate tls.Certificate
@@ -60,7 +62,11 @@ type DTLS struct {
 // Begin makes the certificate and begins to read.
 func (d *DTLS) Begin() *DTLS {
 	d.once.Do(func() {
-		d.certificate, _ = selfsign.GenerateSelfSigned()
+		if d.RTP != nil {
+			d.certificate = d.RTP.Begin().certificate
+		} else {
+			d.certificate, _ = selfsign.GenerateSelfSigned()
+		}
 		d.handshake, d.shut = make(chan []byte, 64), make(chan struct{})
 		if d.Setup == "" {
 			d.Setup = "actpass"
@@ -88,7 +94,10 @@ func fingerprint(certificate []byte) string {
 
 // Lines are its attributes, without "a=".
 func (d *DTLS) Lines() []string {
-	list := []string{"fingerprint:" + d.Fingerprint(), "setup:" + d.Setup, "rtcp-mux"}
+	list := []string{"fingerprint:" + d.Fingerprint(), "setup:" + d.Setup}
+	if !d.NoMux {
+		list = append(list, "rtcp-mux")
+	}
 	if d.Ufrag != "" {
 		list = append(list, "ice-ufrag:"+d.Ufrag, "ice-pwd:"+d.Pwd, "mid:0",
 			"candidate:1 1 udp 2113937151 6ba7b810.local 54400 typ host generation 0")
@@ -130,6 +139,8 @@ func (d *DTLS) Hear(sdp []byte) error {
 			host = line[strings.LastIndexByte(line, ' ')+1:]
 		case strings.HasPrefix(line, "m=audio "):
 			port = strings.Fields(line)[1]
+		case name == "a=rtcp" && d.RTP != nil:
+			port = value
 		case name == "a=ice-ufrag":
 			d.ufrag = value
 		case name == "a=ice-pwd":
