@@ -8,6 +8,8 @@
 //	RFC 4733  telephone-event, relayed, and made of digits that came by SIP INFO
 //	RFC 3711  SRTP, keys from the description (RFC 4568)
 //	RFC 7714  SRTP with AES-GCM
+//	RFC 5763  DTLS-SRTP; RFC 5764 the keys, RFC 8842 its offers and answers
+//	RFC 8445  ICE, as a lite agent (§2.5); RFC 7675 consent
 //	RFC 5761  RTP and RTCP on one port, where a side agrees to it
 //	RFC 4961  symmetric RTP: we send from the port that we receive on
 //
@@ -43,6 +45,14 @@
 // over them, at no risk to the call. A phone that refuses that with 488 insists on RTP/SAVP, and may be offered it
 // (OfferEncrypted). Our key is new for each leg and whenever the peer brings a new one; it stays through refreshes and
 // holds, as a change would cut the sound, and as peers do not agree on what becomes of the rollover counter then.
+//
+// # DTLS-SRTP and ICE
+//
+// A side may get its keys by a DTLS handshake in place of a=crypto, as WebRTC phones do: then nothing passes before it is
+// done. The side has an agent, to which STUN and DTLS go by their first byte. A handshake has a goroutine of its own and
+// leaves nothing but keys and two packets. With ICE the agent answers the peer's checks, which need the password of the
+// description, and who is nominated by them is the peer: there is no latch then. Without ICE the address that the peer's
+// handshake came from is latched at once.
 //
 // # Whom a side believes
 //
