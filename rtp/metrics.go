@@ -2,11 +2,12 @@ package rtp
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the relay's. Packets count as they come, from the sessions themselves when asked; loss and jitter are
+// metrics are the relay's. Packets count as they come, from the sessions themselves when asked; what a whole call has is
 // known when a session ends.
 type metrics struct {
 	relay      *Relay
@@ -14,7 +15,11 @@ type metrics struct {
 	collectors []prometheus.Collector
 	lost       *prometheus.CounterVec
 	jitter     *prometheus.HistogramVec
-	finished   [2]uint64 // packets of ended sessions; guarded by the relay's mu
+	loss       *prometheus.HistogramVec
+	score      *prometheus.HistogramVec
+	roundTrip  *prometheus.HistogramVec
+	faults     *prometheus.CounterVec
+	packets    [2]atomic.Uint64 // by the side they came from: of ended sessions, and of live ones when last asked
 }
 
 // direction is the label of packets that came from a side.
@@ -22,35 +27,41 @@ func direction(from Side) string { return from.String() + "_to_" + from.Other().
 
 // newMetrics registers with reg, if there is one.
 func newMetrics(r *Relay, reg prometheus.Registerer) (*metrics, error) {
-	m := &metrics{
-		relay: r, registerer: reg,
-		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reveille_rtp_lost_packets_total",
-			Help: "RTP packets missing by their sequence numbers, counted when the call ends.",
-		}, []string{"direction"}),
-		jitter: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "reveille_rtp_jitter_seconds",
-			Help:    "Interarrival jitter (RFC 3550) at the end of a call.",
-			Buckets: []float64{.001, .002, .005, .01, .02, .03, .05, .1, .2, .5},
-		}, []string{"direction"}),
-	}
-	m.collectors = []prometheus.Collector{m.lost, m.jitter}
+	m := &metrics{relay: r, registerer: reg}
+	m.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "reveille_rtp_lost_packets_total",
+		Help: "RTP packets missing by their sequence numbers, counted when the call ends.",
+	}, []string{"direction"})
+	m.faults = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "reveille_rtp_faults_total",
+		Help: "Sides of calls that sent nothing from the answer on, fell silent, or reported that they hear nothing.",
+	}, []string{"fault", "side"})
+	m.jitter = m.histogram("reveille_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) at the end of a call.", "direction",
+		.001, .002, .005, .01, .02, .03, .05, .1, .2, .5)
+	m.loss = m.histogram("reveille_rtp_loss_ratio", "Share of the packets of a call that never came.", "direction",
+		0, .001, .002, .005, .01, .02, .03, .05, .1, .2, .5)
+	m.score = m.histogram("reveille_rtp_mos", "Estimated score of a call's sound (ITU-T G.107): as the receiver reports by RTCP, else as it came to us.",
+		"direction", 1.5, 2, 2.5, 3, 3.3, 3.6, 3.8, 4, 4.1, 4.2, 4.3, 4.4)
+	m.roundTrip = m.histogram("reveille_rtp_rtt_seconds", "Round trip to the peer of a side by its last RTCP report.", "side",
+		.005, .01, .02, .05, .1, .15, .2, .3, .5, 1, 2)
+	m.collectors = append(m.collectors, m.lost, m.faults, &traffic{m,
+		prometheus.NewDesc("reveille_rtp_packets_total", "RTP packets accepted.", []string{"direction"}, nil),
+		prometheus.NewDesc("reveille_rtp_fast_path_packets_total",
+			"RTP packets that the kernel has relayed, of those in reveille_rtp_packets_total.", nil, nil)})
 	for _, side := range []Side{Trunk, Device} {
 		m.lost.WithLabelValues(direction(side))
-		m.jitter.WithLabelValues(direction(side))
-		m.collectors = append(m.collectors, prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name:        "reveille_rtp_packets_total",
-			Help:        "RTP packets accepted.",
-			ConstLabels: prometheus.Labels{"direction": direction(side)},
-		}, func() float64 { return float64(m.packets(side)) }))
+		m.roundTrip.WithLabelValues(side.String())
+		for _, h := range []*prometheus.HistogramVec{m.jitter, m.loss, m.score} {
+			h.WithLabelValues(direction(side))
+		}
+		for _, kind := range []EventKind{NoMedia, Silence, Unheard} {
+			m.faults.WithLabelValues(kind.fault(), side.String())
+		}
 	}
 	m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "reveille_rtp_fast_path_streams",
 		Help: "Directions of calls that the kernel relays now; a call has two.",
-	}, func() float64 { return float64(r.fastStreams()) }), prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "reveille_rtp_fast_path_packets_total",
-		Help: "RTP packets that the kernel has relayed, of those in reveille_rtp_packets_total.",
-	}, func() float64 { return float64(m.fastPackets()) }))
+	}, func() float64 { return float64(r.fastStreams()) }))
 	if reg == nil {
 		return m, nil
 	}
@@ -74,34 +85,82 @@ func (m *metrics) add(reg prometheus.Registerer, more ...prometheus.Collector) e
 	return errors.Join(faults...)
 }
 
-// packets counts those that came from a side since the start. It holds the relay's mu throughout, so that a session
-// which ends meanwhile counts once.
-func (m *metrics) packets(side Side) uint64 {
-	m.relay.mu.Lock()
-	defer m.relay.mu.Unlock()
-	n := m.finished[side]
-	for s := range m.relay.live {
-		n += s.Stats().Of(side).Packets
-	}
-	return n
+// histogram makes one with one label.
+func (m *metrics) histogram(name, help, label string, buckets ...float64) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, []string{label})
+	m.collectors = append(m.collectors, h)
+	return h
 }
 
-// fastPackets brings the figures of the living up to date.
-func (m *metrics) fastPackets() uint64 {
+// fault is the label of an event that tells of one; "" for others.
+func (k EventKind) fault() string {
+	switch k {
+	case NoMedia:
+		return "no_media"
+	case Silence:
+		return "silence"
+	case Unheard:
+		return "not_heard"
+	}
+	return ""
+}
+
+// traffic counts packets when asked.
+type traffic struct {
+	metrics    *metrics
+	desc, fast *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (t *traffic) Describe(out chan<- *prometheus.Desc) {
+	out <- t.desc
+	out <- t.fast
+}
+
+// Collect implements prometheus.Collector. Each session is asked by itself: with thousands of them no lock is held for
+// longer than it takes to list them.
+func (t *traffic) Collect(out chan<- prometheus.Metric) {
+	m := t.metrics
 	for _, s := range m.relay.sessions() {
-		s.Stats()
+		m.count(s)
 	}
-	return m.relay.fastPackets.Load()
+	for _, side := range []Side{Trunk, Device} {
+		out <- prometheus.MustNewConstMetric(t.desc, prometheus.CounterValue, float64(m.packets[side].Load()), direction(side))
+	}
+	out <- prometheus.MustNewConstMetric(t.fast, prometheus.CounterValue, float64(m.relay.fastPackets.Load()))
 }
 
-// finish counts an ended session. The relay's mu is held.
-func (m *metrics) finish(final Stats) {
+// count adds the packets that a session has had since it was last counted: each packet counts once, also when the
+// session ends meanwhile.
+func (m *metrics) count(s *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.audio.readFastLocked()
+	for side := range s.counted {
+		n := s.audio.path.ends[side].got.packets
+		m.packets[side].Add(n - s.counted[side])
+		s.counted[side] = n
+	}
+}
+
+// finish counts an ended session.
+func (m *metrics) finish(s *Session, final Stats) {
+	m.count(s)
 	for _, side := range []Side{Trunk, Device} {
-		s := final.Of(side)
-		m.finished[side] += s.Packets
+		s, other := final.Of(side), final.Of(side.Other())
 		m.lost.WithLabelValues(direction(side)).Add(float64(s.Lost))
-		if s.Packets > 0 {
-			m.jitter.WithLabelValues(direction(side)).Observe(s.JitterMS / 1000)
+		if s.RTTMS > 0 {
+			m.roundTrip.WithLabelValues(side.String()).Observe(s.RTTMS / 1000)
+		}
+		if s.Packets == 0 {
+			continue
+		}
+		m.jitter.WithLabelValues(direction(side)).Observe(s.JitterMS / 1000)
+		m.loss.WithLabelValues(direction(side)).Observe(s.LossRatio)
+		if other.FarMOS > 0 {
+			m.score.WithLabelValues(direction(side)).Observe(other.FarMOS)
+		} else {
+			m.score.WithLabelValues(direction(side)).Observe(s.MOS)
 		}
 	}
 }

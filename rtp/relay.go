@@ -235,10 +235,11 @@ func (r *Relay) add(s *Session) error {
 // remove forgets a session whose figures are final.
 func (r *Relay) remove(s *Session, final Stats) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, ok := r.live[s]; ok {
-		delete(r.live, s)
-		r.metrics.finish(final)
+	_, ok := r.live[s]
+	delete(r.live, s)
+	r.mu.Unlock()
+	if ok {
+		r.metrics.finish(s, final)
 	}
 }
 

@@ -38,6 +38,7 @@ type Session struct {
 	player    *player // rings the trunk; nil when silent
 	remote    *remote // has the packets in place of sockets; nil with the engine builtin
 	watch     watch
+	counted   [2]uint64 // packets of each side that the metrics have
 	closed    bool
 
 	shakes     context.Context // of the handshakes; nil: there were none

@@ -65,7 +65,7 @@ func (s *Session) checkSilenceLocked(side Side, now moment) time.Duration {
 		cause := s.silenceCauseLocked(side, since)
 		s.log.Warn("one side has fallen silent", "side", side.String(), "cause", cause)
 		s.tell(Event{Kind: Silence, Side: side, At: s.relay.at(now), Cause: cause})
-		s.audio.raiseLocked()
+		s.audio.raiseLocked() // what comes from elsewhere is for the latch to judge
 		e.latch.reopen()
 	}
 	return silentLook

@@ -19,14 +19,15 @@ func (s Stats) Of(side Side) SideStats {
 // SideStats counts the RTP packets that came from one side (RFC 3550 appendix A). Accepted ones are in Packets, whether
 // they could be passed on or not; Dropped and Invalid ones are in nothing else.
 type SideStats struct {
-	Packets    uint64 // accepted from the peer
-	Bytes      uint64 // of those, with their RTP headers
-	Lost       uint64 // missing by sequence number
-	Reordered  uint64 // came after a later one
-	Duplicates uint64 // came twice
-	Dropped    uint64 // from a stranger, or from a source not yet latched (RTP and RTCP)
-	Invalid    uint64 // neither RTP of an agreed payload type nor RTCP: STUN, garbage
-	Held       uint64 // accepted, but not passed on: before Connect, or the other side on hold
+	Packets    uint64  // accepted from the peer
+	Bytes      uint64  // of those, with their RTP headers
+	Lost       uint64  // missing by sequence number
+	LossRatio  float64 // those as a share of all that should have come, 0 to 1
+	Reordered  uint64  // came after a later one
+	Duplicates uint64  // came twice
+	Dropped    uint64  // from a stranger, or from a source not yet latched (RTP and RTCP)
+	Invalid    uint64  // neither RTP of an agreed payload type nor RTCP: STUN, garbage
+	Held       uint64  // accepted, but not passed on: before Connect, or the other side on hold
 
 	Bursts       uint64        // runs of lost packets, as they were first missed: a packet that came late is in them too
 	LongestBurst uint64        // packets of the longest one
@@ -220,7 +221,7 @@ func (r *reception) lostNow() uint64 {
 // stats gives the figures; at converts a moment.
 func (r *reception) stats(at func(moment) time.Time) SideStats {
 	s := SideStats{
-		Packets: r.packets, Bytes: r.bytes, Lost: r.lostBefore + r.lostNow(),
+		Packets: r.packets, Bytes: r.bytes, Lost: r.lostBefore + r.lostNow(), LossRatio: r.lossRatio(),
 		Reordered: r.reordered, Duplicates: r.duplicates,
 		Dropped: r.dropped, Invalid: r.invalid, Held: r.held,
 		Digits: r.digits,

@@ -69,6 +69,9 @@ func (s *Session) Events() <-chan Event { return s.events }
 
 // tell passes an event on without ever waiting: the packet path calls it.
 func (s *Session) tell(e Event) {
+	if fault := e.Kind.fault(); fault != "" {
+		s.relay.metrics.faults.WithLabelValues(fault, e.Side.String()).Inc()
+	}
 	select {
 	case s.events <- e:
 	default:
