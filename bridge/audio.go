@@ -42,6 +42,7 @@ func (c *Call) openSession() error {
 		return err
 	}
 	c.session = s
+	c.rec.hears(s)
 	s.Secret(rtp.Trunk, c.in.Secret())
 	if c.in.TakesInfo() {
 		s.TakesInfo(rtp.Trunk)

@@ -340,7 +340,7 @@ func (c *Call) talking(ctx context.Context) state {
 				c.rec.step(e.Kind.String(), "", e.Cause)
 				return c.over(EndEngineLost)
 			}
-			c.rec.step(e.Kind.String(), "", e.Side.String()+" "+e.Cause)
+			c.heard(e)
 		case <-c.watch.Ready():
 			c.roamed(ctx)
 		case e := <-c.events:

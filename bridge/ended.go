@@ -88,6 +88,7 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 	var stats rtp.Stats
 	if c.session != nil {
 		stats = c.session.Close()
+		c.rec.hears(nil)
 	}
 	now := time.Now()
 	c.rec.step("over", "", e.Name)
@@ -97,10 +98,7 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 			r.Code = refusal.Code
 		} else {
 			r.Code, r.Seconds = 200, now.Sub(r.Answer).Seconds()
-			r.Media = map[string]MediaRecord{
-				"trunk":  mediaRecord(stats.Trunk, r.Answer),
-				"device": mediaRecord(stats.Device, r.Answer),
-			}
+			r.Media = mediaRecords(stats, r.Answer)
 		}
 	})
 	c.bridge.metrics.calls.WithLabelValues(c.in.Trunk().Name(), e.Name).Inc()

@@ -22,17 +22,6 @@ type Step struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// MediaRecord is one direction of the audio, as it came in from that side.
-type MediaRecord struct {
-	Packets   uint64  `json:"packets"`
-	Lost      uint64  `json:"lost"`
-	JitterMS  float64 `json:"jitter_ms"`
-	Dropped   uint64  `json:"dropped"`
-	FirstMS   float64 `json:"first_packet_ms,omitempty"` // since the answer
-	RTTMillis float64 `json:"rtt_ms,omitempty"`
-	Digits    uint64  `json:"digits,omitempty"` // that came by SIP INFO and went on by telephone-event, or the other way
-}
-
 // Record is a call on record: what the API shows while it lives, and the CDR
 // (one JSON line) when it is over.
 type Record struct {
@@ -68,8 +57,9 @@ const maxSteps = 200
 
 // record is a Record under a lock: the call writes, the API reads.
 type record struct {
-	mu sync.Mutex // guards the following
-	r  Record
+	mu    sync.Mutex // guards the following
+	r     Record
+	audio *rtp.Session // of a call that is up: its figures are in each snapshot
 }
 
 // newRecord begins with what the INVITE said.
@@ -90,6 +80,13 @@ func (r *record) update(f func(*Record)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f(&r.r)
+}
+
+// hears has the snapshots show the figures of a session; nil: no more.
+func (r *record) hears(audio *rtp.Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.audio = audio
 }
 
 // push notes what became of a push.
@@ -118,18 +115,13 @@ func (r *record) snapshot() Record {
 	c := r.r
 	c.Timeline = append([]Step(nil), c.Timeline...)
 	c.Pushes = append([]PushRecord(nil), c.Pushes...)
+	if r.audio != nil && !c.Answer.IsZero() {
+		c.Media = mediaRecords(r.audio.Stats(), c.Answer)
+	}
 	return c
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func mediaRecord(s rtp.SideStats, answered time.Time) MediaRecord {
-	m := MediaRecord{Packets: s.Packets, Lost: s.Lost, JitterMS: s.JitterMS, Dropped: s.Dropped, RTTMillis: s.RTTMS, Digits: s.Digits}
-	if !s.FirstPacket.IsZero() && !answered.IsZero() {
-		m.FirstMS = millis(s.FirstPacket.Sub(answered))
-	}
-	return m
-}
 
 // CDRWriter appends one JSON line a call to a file. It opens the file for each
 // line, so that a rotated file is followed.

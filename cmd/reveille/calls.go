@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"reveille/bridge"
 	"reveille/cmd/reveille/admin"
 )
 
@@ -132,12 +133,42 @@ func showCall(w io.Writer, c admin.CallDetail, zone *time.Location) {
 	columns(w, rows)
 	for _, side := range []string{"trunk", "device"} {
 		if m, ok := c.Media[side]; ok {
-			fmt.Fprintf(w, "\naudio from the %-7s %d packets, %d lost, jitter %.1f ms", side+":", m.Packets, m.Lost, m.JitterMS)
+			fmt.Fprintf(w, "\naudio from the %-7s %s", side+":", clean(audioLine(m)))
+			if m.Hears != nil {
+				fmt.Fprintf(w, "\n      which hears:   %s", hearsLine(m.Hears))
+			}
 		}
 	}
 	if len(c.Media) > 0 {
 		fmt.Fprintln(w)
 	}
+}
+
+// audioLine is one direction of the audio, up to the bridge.
+func audioLine(m bridge.MediaRecord) string {
+	line := fmt.Sprintf("%d packets, %d lost, jitter %.1f ms", m.Packets, m.Lost, m.JitterMS)
+	if m.Codec != "" {
+		line += ", " + m.Codec
+	}
+	if m.RTTMillis > 0 {
+		line += fmt.Sprintf(", round trip %.0f ms", m.RTTMillis)
+	}
+	if m.LongestGapMS >= 1000 {
+		line += fmt.Sprintf(", longest gap %.1f s", m.LongestGapMS/1000)
+	}
+	if m.MOS > 0 {
+		line += fmt.Sprintf(", MOS %.1f", m.MOS)
+	}
+	return line
+}
+
+// hearsLine is what a side says of the audio that it got.
+func hearsLine(h *bridge.HearingRecord) string {
+	line := fmt.Sprintf("%d lost (%.1f %%), jitter %.1f ms", h.Lost, 100*h.LossRatio, h.JitterMS)
+	if h.MOS > 0 {
+		line += fmt.Sprintf(", MOS %.1f", h.MOS)
+	}
+	return line
 }
 
 func orDash(s string) string {

@@ -70,7 +70,8 @@ func records() []bridge.Record {
 		{Call: "22222222-0000-4000-8000-000000000002", Trunk: "carrier", State: "over", From: "+49301", To: "+49302", Extension: "1001", Device: "d1",
 			Start: noon(), Answer: after(4000), End: after(9000), Seconds: 5, Ending: "caller_hung_up", Code: 200, Verdict: "answered; the caller hung up",
 			WakeMS: 900, RingMS: 1100, Timeline: []bridge.Step{{At: noon(), Event: "INVITE"}},
-			Media: map[string]bridge.MediaRecord{"trunk": {Packets: 250, Lost: 1, JitterMS: 0.4, FirstMS: 12}, "device": {Packets: 249}}},
+			Media: map[string]bridge.MediaRecord{"trunk": {Packets: 250, Lost: 1, JitterMS: 0.4, FirstMS: 12}, "device": {Packets: 249, LossRatio: .004, MOS: 4.2, Codec: "PCMA",
+				Hears: &bridge.HearingRecord{Reports: 1, Lost: 2, XR: &bridge.XRRecord{MOSLQ: 4.1}}}}},
 	}
 }
 
