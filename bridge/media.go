@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"reveille/rtp"
@@ -57,11 +58,12 @@ type XRRecord struct {
 
 // heard puts an event of the audio into the timeline.
 func (c *Call) heard(e rtp.Event) {
-	detail := e.Side.String()
-	if e.Cause != "" {
-		detail += ": " + e.Cause
+	detail := e.Side.String() + " " + e.Cause
+	switch e.Kind {
+	case rtp.NoMedia, rtp.Silence, rtp.SilenceOver, rtp.Unheard: // it is a sentence
+		detail = e.Side.String() + ": " + e.Cause
 	}
-	c.rec.step(e.Kind.String(), "", detail)
+	c.rec.step(e.Kind.String(), "", strings.TrimSpace(detail))
 }
 
 // mediaRecords are those of both sides.
