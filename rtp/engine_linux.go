@@ -56,18 +56,30 @@ func (e *workers) pick(to receiver) (*worker, error) {
 	if e.closed {
 		return nil, errors.New("the media relay is closed")
 	}
-	for len(e.list) < min(runtime.GOMAXPROCS(0), maxWorkers) {
-		w, err := newWorker(e.log)
-		if err != nil {
+	if len(e.list) == 0 {
+		if err := e.beginLocked(); err != nil {
 			return nil, fmt.Errorf("media sockets cannot be watched: %w", err)
 		}
-		e.list = append(e.list, w)
 	}
 	if k, ok := to.(kin); ok {
 		return e.list[k.family()%uint32(len(e.list))], nil
 	}
 	e.turn++
 	return e.list[e.turn%len(e.list)], nil
+}
+
+// beginLocked starts the workers. Fewer than wanted will do.
+func (e *workers) beginLocked() error {
+	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+		w, err := newWorker(e.log)
+		if err != nil && len(e.list) == 0 {
+			return err
+		}
+		if err == nil {
+			e.list = append(e.list, w)
+		}
+	}
+	return nil
 }
 
 // try reports whether a port is to be had, by three system calls.
