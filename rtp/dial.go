@@ -143,7 +143,9 @@ func (s *Session) rewireLocked() {
 			continue
 		}
 		if codec, ok := eventCodec(s.exchanges[from.Other()].agreed()); ok {
-			e.keypad.number = codec.PT
+			if e.keypad.number = codec.PT; e.keypad.phase == idle {
+				e.keypad.rate = uint32(codec.Rate)
+			}
 		} else {
 			e.keypad.clear()
 			e.keypad = nil
