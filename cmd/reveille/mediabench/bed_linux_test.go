@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -37,22 +36,19 @@ type bed struct {
 // newBed makes all that the rows need. Links by their ends: relay-dev, relay-trunk here; gen-dev, gen-trunk, wire-out
 // and wire-in at the generator.
 func newBed() (*bed, error) {
-	if os.Getenv(ownEnv) == "" {
+	own := os.Getenv(ownEnv)
+	if own == "" {
 		return nil, errors.New("no network namespace can be made; run it as root")
 	}
-	if runtime.NumCPU() < 2 {
-		return nil, errors.New("this machine has one processor; the relay and the generator need one each")
+	b := &bed{ksoftirqd: findKsoftirqd()}
+	if n, _ := fmt.Sscan(own, &b.relayCPU, &b.otherCPU); n < 2 {
+		return nil, errors.New("there is one processor; the relay and the generator need one each")
 	}
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 17, Max: 1 << 17})
-	cpus, err := allowed()
-	if err != nil {
+	var err error
+	if b.lock, err = alone(); err != nil {
 		return nil, err
 	}
-	lock, err := alone()
-	if err != nil {
-		return nil, err
-	}
-	b := &bed{lock: lock, relayCPU: cpus[0], otherCPU: cpus[1], ksoftirqd: findKsoftirqd()}
 	if err = stay(b.otherCPU); err == nil {
 		b.generator, err = startGenerator(b.otherCPU)
 	}
@@ -80,21 +76,25 @@ func (b *bed) close() {
 	if b.generator != nil {
 		b.generator.end()
 	}
+	// They would go with the generator's namespace, but some time later.
+	_ = ip("link delete relay-dev")
+	_ = ip("link delete relay-trunk")
 	b.lock.Close()
 }
 
 // allowed lists the processors that this process may use.
-func allowed() (cpus []int, err error) {
+func allowed() string {
 	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return nil, err
+	if unix.SchedGetaffinity(0, &set) != nil {
+		return ""
 	}
-	for cpu := 0; len(cpus) < set.Count(); cpu++ {
+	var list []string
+	for cpu := 0; len(list) < set.Count(); cpu++ {
 		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
+			list = append(list, strconv.Itoa(cpu))
 		}
 	}
-	return cpus, nil
+	return strings.Join(list, " ")
 }
 
 // stay keeps all threads of this process on one processor, before all others.

@@ -54,7 +54,7 @@ type settings struct {
 }
 
 func readSettings() (s settings, err error) {
-	s = settings{calls: []int{100, 500, 1000, 2000}, window: 4 * time.Second, rounds: 3, profile: os.Getenv("PROFILE")}
+	s = settings{calls: []int{100, 500, 1000, 2000}, window: 3 * time.Second, rounds: 3, profile: os.Getenv("PROFILE")}
 	if v := os.Getenv("ONLY"); v != "" {
 		s.only = strings.Split(v, ",")
 	}

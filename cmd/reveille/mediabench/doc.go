@@ -11,7 +11,8 @@
 // The generator plays both ends of n calls: 2n streams of 50 packets/s, G.711 of 20 ms (172 bytes of RTP), each stream
 // with its own place in the 20 ms. It sends and takes raw frames, and checks each that comes back: link, addresses,
 // ports, lengths, both checksums, RTP header, sequence, payload bit for bit (decrypted by pion/srtp where the side is
-// encrypted). A packet counts when it has arrived for the first time by half a second after the window.
+// encrypted). A packet counts when it has arrived for the first time by half a second after the window;
+// one that comes later is lost, as it is to a listener.
 //
 // # The rows
 //

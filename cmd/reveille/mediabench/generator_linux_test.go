@@ -272,6 +272,9 @@ func (g *generator) take(link int, frame []byte, at int64) {
 }
 
 func (g *generator) count(p *sent, at int64) {
+	if p == nil {
+		return
+	}
 	counts := p.at >= g.from && p.at < g.until
 	if p.arrived {
 		if counts {

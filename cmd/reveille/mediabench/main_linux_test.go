@@ -18,7 +18,7 @@ import (
 
 const (
 	roleEnv = "REVEILLE_MEDIABENCH_ROLE" // set in the processes that the benchmark starts of itself
-	ownEnv  = "REVEILLE_MEDIABENCH_OWN"  // set in a network namespace of its own
+	ownEnv  = "REVEILLE_MEDIABENCH_OWN"  // set in a network namespace of its own, to the processors that may be used
 )
 
 func TestMain(m *testing.M) {
@@ -51,7 +51,7 @@ func enter() {
 	}
 	own, err := os.Executable()
 	if err == nil {
-		err = unix.Exec(own, os.Args, append(os.Environ(), ownEnv+"=1"))
+		err = unix.Exec(own, os.Args, append(os.Environ(), ownEnv+"="+allowed()))
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(2)

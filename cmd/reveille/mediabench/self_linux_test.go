@@ -122,6 +122,10 @@ func TestStrangersDoNotCount(t *testing.T) {
 		g.leave(t, 2)
 	}
 	g.take(wireIn, frame, 3) // too late
+	for range ancient {
+		g.leave(t, 2)
+	}
+	g.take(wireIn, frame, 3) // much too late
 	if g.first != 0 || g.bad["address"] != 1 || g.bad["length"] != 1 || g.bad["sequence"] != 1 || len(g.bad) != 3 {
 		t.Errorf("%d counted, bad %v; want none, and one each of address, length, sequence", g.first, g.bad)
 	}

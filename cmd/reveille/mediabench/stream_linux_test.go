@@ -50,7 +50,8 @@ const (
 	rtpHeader    = 12
 	overhead     = 14 + 20 + 8 // Ethernet, IPv4, UDP
 	maxTag       = 16
-	remembered   = 128 // packets of a stream, 2.56 s
+	remembered   = 128  // packets of a stream, 2.56 s: who comes later is lost
+	ancient      = 2000 // so old can no packet be
 )
 
 // stream is one direction of a call.
@@ -225,7 +226,7 @@ func identify(f []byte, link int, base uint32, streams []*stream) (s *stream, rt
 	return s, rtp, ""
 }
 
-// accept checks RTP and gives what is remembered of the packet, or nil where it is too old or never was sent.
+// accept checks RTP and gives what is remembered of the packet; nil without a fault where it comes too late for that.
 func (s *stream) accept(pattern, rtp []byte) (*sent, fault) {
 	if s.opener != nil {
 		plain, err := s.opener(rtp)
@@ -238,7 +239,7 @@ func (s *stream) accept(pattern, rtp []byte) (*sent, fault) {
 		return nil, "header"
 	}
 	age := uint16(s.first + uint16(s.next) - binary.BigEndian.Uint16(rtp[2:]))
-	if age == 0 || age > remembered || uint32(age) > s.next {
+	if age == 0 || age > ancient || uint32(age) > s.next {
 		return nil, "sequence"
 	}
 	number := s.next - uint32(age)
@@ -247,6 +248,9 @@ func (s *stream) accept(pattern, rtp []byte) (*sent, fault) {
 	}
 	if !bytes.Equal(rtp[rtpHeader:], s.payload(pattern, number)) {
 		return nil, "payload"
+	}
+	if age > remembered {
+		return nil, ""
 	}
 	return &s.sent[number%remembered], ""
 }
