@@ -108,14 +108,19 @@ func agreedCodecs(e *exchange, ours *sdp.Description) []sdp.Codec {
 	return common(e.remote.Codecs, ours.Codecs)
 }
 
-// placeholder describes a side that has said nothing yet: one to which nothing can be sent. It can receive nothing, but
-// send, so that the daemon plays sound to the other side.
+// placeholder describes a side that has said nothing yet.
 func (r *remote) placeholder(side Side, d *sdp.Description) string {
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if !r.s.audio.sockets[side].address.Is4() {
-		loopback = netip.IPv6Loopback()
+	return nobody(r.s.audio.sockets[side].address.Is4(), d.Codecs)
+}
+
+// nobody describes one to whom nothing can be sent. It can receive nothing, but send, so that the daemon plays sound to the
+// other side.
+func nobody(four bool, codecs []sdp.Codec) string {
+	loopback := netip.IPv6Loopback()
+	if four {
+		loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	return write(sdp.Stream{Addr: netip.AddrPortFrom(loopback, discard), Codecs: d.Codecs, Direction: sdp.SendOnly})
+	return write(sdp.Stream{Addr: netip.AddrPortFrom(loopback, discard), Codecs: codecs, Direction: sdp.SendOnly})
 }
 
 // discard is the port of nobody (RFC 863).

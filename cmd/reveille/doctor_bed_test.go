@@ -33,6 +33,7 @@ type clinic struct {
 	trunk  string // YAML of the one trunk
 	push   string // YAML beside push.apns
 	media  string // media.ports; "": some
+	engine string // YAML behind it
 	port   string // of sip.listen
 	web    string // of http.listen
 }
@@ -90,8 +91,8 @@ http: {listen: "127.0.0.1:%s"}
 trunks: [%s]
 extensions: [{name: "1001", password: hunter2, numbers: ["1001"]}]
 push: {apns: [%s]%s}
-media: {ports: %s}
-`, filepath.Join(c.dir, "state"), listen, c.tls, c.web, c.trunk, yamlEntry(apns), c.push, media)
+media: {ports: %s%s}
+`, filepath.Join(c.dir, "state"), listen, c.tls, c.web, c.trunk, yamlEntry(apns), c.push, media, c.engine)
 	name := filepath.Join(c.dir, "reveille.yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)

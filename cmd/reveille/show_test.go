@@ -57,7 +57,9 @@ func TestTables(t *testing.T) {
 		"talking.txt":  func(w io.Writer) { showCall(w, detail(talkingCall()), time.UTC) },
 		"status.txt": func(w io.Writer) {
 			showStatus(w, admin.Status{Version: "v1", Node: "node-a", Phase: admin.Running, Started: noon(), SIP: []string{"udp://0.0.0.0:5060"}, Push: []string{"apns"},
-				Calls: map[string]int{"talking": 1, "waking": 2}, Trunks: admin.TrunkCounts{Up: 1, Down: []string{"carrier"}}, Devices: map[string]int{"apns": 4}, Banned: 2}, now)
+				Calls: map[string]int{"talking": 1, "waking": 2}, Trunks: admin.TrunkCounts{Up: 1, Down: []string{"carrier"}}, Devices: map[string]int{"apns": 4}, Banned: 2,
+				Engines: []admin.Engine{{URL: "udp://10.0.0.11:2223", Up: true, Calls: 1, Since: noon(), Drain: true},
+					{URL: "udp://10.0.0.12:2223", Since: now.Add(-4 * time.Second), Cause: "does not answer: no answer to 4 requests"}}}, now)
 		},
 		"trunks.txt": func(w io.Writer) {
 			showTrunks(w, admin.TrunkList{Trunks: []admin.Trunk{

@@ -41,12 +41,31 @@ func showStatus(w io.Writer, s admin.Status, now time.Time) {
 		trunks += fmt.Sprintf(", %d DOWN: %s (see: reveille trunks)", len(s.Trunks.Down), strings.Join(s.Trunks.Down, ", "))
 	}
 	line("trunks", trunks)
+	for _, e := range s.Engines {
+		line("rtpengine", engineLine(e, now))
+	}
 	line("calls", tally(s.Calls, "live"))
 	line("devices", tally(s.Devices, "known"))
 	line("bindings", tally(s.Bindings, "live"))
 	if s.Banned > 0 {
 		line("banned", fmt.Sprintf("%d addresses (the log says which and why)", s.Banned))
 	}
+}
+
+// engineLine is how an rtpengine is.
+func engineLine(e admin.Engine, now time.Time) string {
+	state := "up"
+	if !e.Up {
+		state = "DOWN"
+	}
+	text := fmt.Sprintf("%s %s for %s, %d calls", e.URL, state, age(e.Since, now), e.Calls)
+	if e.Drain {
+		text += ", drained"
+	}
+	if !e.Up {
+		text += ": " + e.Cause
+	}
+	return text
 }
 
 // tally prints counts as "3 live: 2 waking, 1 talking".

@@ -69,6 +69,7 @@ type Options struct {
 	Phase       func() Phase
 	Listening   func() []string // SIP addresses
 	Banned      func() int      // addresses that are banned; nil: not known
+	Engines     func() []Engine // rtpengine daemons; nil: none
 }
 
 // ErrNoToken: the API would be open to the network.

@@ -73,6 +73,9 @@ func (s *server) status(w http.ResponseWriter, _ *http.Request) {
 	if s.Banned != nil {
 		out.Banned = s.Banned()
 	}
+	if out.Engines = []Engine{}; s.Engines != nil {
+		out.Engines = append(out.Engines, s.Engines()...)
+	}
 	s.json(w, out)
 }
 

@@ -23,6 +23,17 @@ type Status struct {
 	Devices  map[string]int `json:"devices"`  // by push provider; "none" has no target
 	Bindings map[string]int `json:"bindings"` // by transport
 	Banned   int            `json:"banned"`   // addresses that are banned (sip.limits)
+	Engines  []Engine       `json:"engines"`  // rtpengine daemons; none with media.engine: builtin
+}
+
+// Engine is an rtpengine daemon.
+type Engine struct {
+	URL   string    `json:"url"`
+	Up    bool      `json:"up"`
+	Drain bool      `json:"drain"` // it gets no new calls
+	Calls int       `json:"calls"` // of ours
+	Since time.Time `json:"since"` // it is up, or not
+	Cause string    `json:"cause,omitempty"`
 }
 
 // TrunkCounts says how many trunks are up, and which are not.

@@ -56,9 +56,19 @@ func (a *App) adminOptions(addr net.Addr) admin.Options {
 		Version: a.options.Version, Node: cfg.Node, Started: a.started, Push: a.sender.Providers,
 		Calls: a.bridge, Devices: a.location, Provisioner: a.sip, Phase: a.phase, Listening: a.SIPAddresses, Banned: a.sip.BannedSources,
 		Trunks:     a.trunks,
+		Engines:    a.engines,
 		Upstreams:  a.sip.Upstreams,
 		Extensions: func() []bridge.Extension { return a.Config().Extensions },
 	}
+}
+
+// engines are the rtpengine daemons as the API shows them.
+func (a *App) engines() []admin.Engine {
+	var out []admin.Engine
+	for _, e := range a.relay.Engines() {
+		out = append(out, admin.Engine{URL: e.URL, Up: e.Up, Drain: e.Drain, Calls: e.Calls, Since: e.Since, Cause: e.Cause})
+	}
+	return out
 }
 
 func loopback(addr net.Addr) bool {

@@ -64,7 +64,7 @@ func Run(ctx context.Context, cfg *config.Config, o Options) []Finding {
 		{"state_dir", e.state},
 		{"sip.listen", e.sipSockets},
 		{"http.listen", e.httpSocket},
-		{"media.ports", e.media},
+		{"media", e.media},
 		{"certificates", e.certificates},
 		{"names", e.names},
 		{"trunks", e.trunks},

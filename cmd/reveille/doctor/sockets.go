@@ -81,6 +81,9 @@ const mediaSamples = 32
 // media tries some ports of the range, and holds their number against the
 // calls that the trunks may bring.
 func (e *examination) media(ctx context.Context) []Finding {
+	if e.Media.Engine == "rtpengine" {
+		return e.engines(ctx)
+	}
 	name := "media.ports " + e.Media.Ports
 	lo, hi, _ := strings.Cut(e.Media.Ports, "-")
 	first, errFirst := strconv.Atoi(strings.TrimSpace(lo))

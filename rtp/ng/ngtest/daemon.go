@@ -120,7 +120,7 @@ func (d *Daemon) Send(b []byte) {
 }
 
 // take is one datagram of a client.
-func (d *Daemon) take(c *conn, message []byte) error {
+func (d *Daemon) take(message []byte, deliver func([]byte)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refuses {
@@ -148,12 +148,24 @@ func (d *Daemon) take(c *conn, message []byte) error {
 	}
 	for _, b := range out {
 		if d.Delay > 0 {
-			time.AfterFunc(d.Delay, func() { c.deliver(b) })
+			time.AfterFunc(d.Delay, func() { deliver(b) })
 		} else {
-			c.deliver(b)
+			deliver(b)
 		}
 	}
 	return nil
+}
+
+// Serve has the daemon on a real socket too, until that is closed.
+func (d *Daemon) Serve(conn net.PacketConn) {
+	buf := make([]byte, 65536)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_ = d.take(bytes.Clone(buf[:n]), func(b []byte) { _, _ = conn.WriteTo(b, from) })
+	}
 }
 
 // do does one request.
@@ -253,7 +265,7 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 func (c *conn) Write(b []byte) (int, error) {
-	if err := c.daemon.take(c, b); err != nil {
+	if err := c.daemon.take(b, c.deliver); err != nil {
 		return 0, err
 	}
 	return len(b), nil
