@@ -17,6 +17,7 @@ need curl curl
 need sipp sip-tester
 need baresip baresip-core
 need kamailio kamailio
+need rtpengine rtpengine-daemon # without its kernel module
 need stdbuf coreutils
 need ip iproute2 # its test is skipped where no network namespace can be made
 need python3 python3 # runs the receiver of webhooks that docs/webhook.md shows

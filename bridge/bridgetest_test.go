@@ -21,6 +21,7 @@ import (
 	"reveille/push"
 	"reveille/push/pushtest"
 	"reveille/rtp"
+	"reveille/rtp/ng"
 	"reveille/sip"
 	"reveille/sip/location"
 	"reveille/sip/siptest"
@@ -59,6 +60,7 @@ type setup struct {
 	trunkHost string      // where the trunk calls from; "": trunkIP
 	tls       *tls.Config // of further listeners; nil: none
 	payload   push.PayloadConfig
+	engines   ng.Dial                    // to rtpengine daemons
 	services  func(*world, *push.Config) // changes the push services; nil: Apple's alone
 }
 
@@ -232,7 +234,7 @@ func (w *world) start() {
 	w.sender, err = push.NewSender(pc, push.Options{Log: log, Registerer: w.metrics, Dial: host.DialContext})
 	w.must(err)
 	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),
-		Sounds: []rtp.Sound{{Ringback: w.setup.trunk.Ringback, Tone: w.setup.trunk.Tone}},
+		Sounds: []rtp.Sound{{Ringback: w.setup.trunk.Ringback, Tone: w.setup.trunk.Tone}}, EngineDial: w.engines,
 		Listen: func(a netip.AddrPort) (rtp.PacketConn, error) { return host.ListenUDP(a) }})
 	w.must(err)
 	extensions := append([]bridge.Extension{w.extension}, w.more...)

@@ -61,4 +61,10 @@
 // after four consecutive packets of one SSRC with an agreed payload type, within five seconds of the first. From
 // competing sources it takes the described address before its neighbours (/24, /64) before all others. Then it stays:
 // it latches again only after a re-INVITE or when told that the peer has moved. All else is counted and dropped.
+//
+// # rtpengine
+//
+// With media.engine: rtpengine a daemon has the packets in place of our sockets, see remote and package rtp/ng. A Session
+// goes on with its own offers and answers, codecs and directions, and tells the daemon what the sides say; the addresses
+// and keys in our descriptions are the daemon's then.
 package rtp

@@ -68,6 +68,7 @@ type bridge struct {
 	Upstream      string        // user name of the extension's own account there, with that password; "": the trunk's
 	EdgeProxy     string        // IP address of a proxy whose Path it takes, or ""
 	WakeTimeout   time.Duration // default patience
+	Engine        string        // URL of the rtpengine that has the audio; "": the bridge
 
 	Dir, SIP, TLS, HTTP       string // addresses are host:port
 	CarrierIP                 string

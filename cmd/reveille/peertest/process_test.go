@@ -42,10 +42,11 @@ const patience = 30 * time.Second
 
 // packages says which Debian package holds each program.
 var packages = map[string]string{
-	"sipp":     "sip-tester",
-	"baresip":  "baresip-core",
-	"kamailio": "kamailio",
-	"ip":       "iproute2",
+	"sipp":      "sip-tester",
+	"baresip":   "baresip-core",
+	"kamailio":  "kamailio",
+	"rtpengine": "rtpengine-daemon",
+	"ip":        "iproute2",
 }
 
 // program returns the path of a peer's program. A peer that is missing is a failure and not a skip: a test that is
