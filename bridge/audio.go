@@ -43,6 +43,9 @@ func (c *Call) openSession() error {
 	}
 	c.session = s
 	c.rec.hears(s)
+	if c.in.Trunk().Config().RTPStat {
+		c.in.ReportSound(c.soundForTrunk(s))
+	}
 	s.Secret(rtp.Trunk, c.in.Secret())
 	if c.in.TakesInfo() {
 		s.TakesInfo(rtp.Trunk)

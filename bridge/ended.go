@@ -90,6 +90,10 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 		stats = c.session.Close()
 		c.rec.hears(nil)
 	}
+	trunk, device := c.in.End(), sip.End{} // not under the record's lock: the legs ask for it under theirs
+	if c.winner != nil && c.winner.out != nil {
+		device = c.winner.out.End()
+	}
 	now := time.Now()
 	c.rec.step("over", "", e.Name)
 	c.rec.update(func(r *Record) {
@@ -99,6 +103,8 @@ func (c *Call) finishRecord(e *Ending, refusal *sip.Refused) {
 		} else {
 			r.Code, r.Seconds = 200, now.Sub(r.Answer).Seconds()
 			r.Media = mediaRecords(stats, r.Answer)
+			told(r.Media, rtp.Trunk, trunk)
+			told(r.Media, rtp.Device, device)
 		}
 	})
 	c.bridge.metrics.calls.WithLabelValues(c.in.Trunk().Name(), e.Name).Inc()

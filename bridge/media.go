@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reveille/rtp"
+	"reveille/sip"
 )
 
 // MediaRecord is one direction of the audio, as it came in from that side.
@@ -31,6 +32,7 @@ type MediaRecord struct {
 	MOS          float64 `json:"mos,omitempty"` // 1 to 4.5, estimated by ITU-T G.107
 
 	Hears *HearingRecord `json:"hears,omitempty"`
+	Told  string         `json:"rtp_stat,omitempty"` // the peer's own X-RTP-Stat or P-RTP-Stat, as it wrote it
 }
 
 // HearingRecord is what a side has reported by RTCP of the sound that it got from us.
@@ -96,6 +98,14 @@ func hearing(s rtp.SideStats) *HearingRecord {
 			RTTMillis: x.RTTMS, EndDelayMS: x.EndDelayMS, JitterBufferMS: x.JitterBufferMS}
 	}
 	return h
+}
+
+// told has the record of a side say what the peer's BYE told of its sound.
+func told(media map[string]MediaRecord, side rtp.Side, end sip.End) {
+	if m, ok := media[side.String()]; ok && end.Sound != "" {
+		m.Told = end.Sound
+		media[side.String()] = m
+	}
 }
 
 // rounded keeps as many digits as a figure is worth.

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,4 +68,37 @@ func TestSilenceIsInTheTimeline(t *testing.T) {
 		c.Bye()
 		w.ended("caller_hung_up", 200)
 	})
+}
+
+// A trunk that wants it hears how the sound was, in our BYE or in our 200 to its own; what it tells itself is on record.
+func TestSoundInTheBye(t *testing.T) {
+	want := regexp.MustCompile(`^CS=\d{4};PS=100;OS=16000;PR=100;OR=16000;PL=0;JI=\d;LA=0;DU=[23];EN=PCMA;DE=PCMA;MOS=4\.\d$`)
+	for _, wanted := range []bool{true, false} {
+		call(t, func(s *setup) { s.trunk.RTPStat = wanted }, func(w *world) {
+			p := w.awake(phoneOptions{script: siptest.AnswerAfter(time.Second)})
+			for _, hangsUp := range []string{"trunk", "device"} {
+				c := w.invite(siptest.Invitation{})
+				w.await(c, 10*time.Second, "200")
+				taken := w.taken(p)
+				w.talk(c, taken)
+				var told *siptest.Message
+				if hangsUp == "trunk" {
+					told, _ = c.Bye(siptest.Field{Name: "P-RTP-Stat", Value: "PS=1,OS=2,PR=3,LA=\t4é"}).Await(time.Second, "200")
+				} else {
+					taken.Bye(siptest.Field{Name: "X-RTP-Stat", Value: "PS=7"})
+					told = w.await(c, time.Second, "BYE")
+				}
+				if got := told.Get("X-RTP-Stat"); want.MatchString(got) != wanted || got != "" && !wanted {
+					t.Errorf("%s hangs up, wanted %v: %q", hangsUp, wanted, got)
+				}
+				if other := taken.Got("BYE"); len(other) > 0 && other[0].Get("X-RTP-Stat") != "" {
+					t.Error("the device is told too")
+				}
+				time.Sleep(40 * time.Second)
+			}
+			r := w.records()
+			equal(t, "of the trunk", r[0].Media["trunk"].Told, "PS=1,OS=2,PR=3,LA=4")
+			equal(t, "of the device", r[1].Media["device"].Told, "PS=7")
+		})
+	}
 }

@@ -89,6 +89,13 @@ func (r *record) hears(audio *rtp.Session) {
 	r.audio = audio
 }
 
+// answered is when the call was; zero if it was not.
+func (r *record) answered() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.r.Answer
+}
+
 // push notes what became of a push.
 func (r *record) push(p PushRecord) {
 	r.update(func(rec *Record) {

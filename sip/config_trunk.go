@@ -47,6 +47,7 @@ type TrunkConfig struct {
 	CallerID   []string `yaml:"caller_id"`   // in order of preference
 	Verstat    bool     `yaml:"verstat"`     // believe the trunk's verification of the caller's number (RFC 8224)
 	Fallback   string   `yaml:"fallback"`    // sip: URI or status; see ParseFallback
+	RTPStat    bool     `yaml:"rtp_stat"`    // our BYE and our 200 to the trunk's have X-RTP-Stat
 	Transfer   *bool    `yaml:"transfer"`    // nil: true; a device's REFER may be passed to the trunk that made the call
 }
 

@@ -111,7 +111,7 @@ func (s *Server) inDialog(f *flow, req *sipgo.Request, tx *serverTx) {
 	case required:
 		s.answer(tx, 420)
 	case req.Method == sipgo.BYE:
-		s.answer(tx, 200)
+		s.answerBye(l, tx)
 		o.hungUp(req)
 	case req.Method == sipgo.INVITE, req.Method == sipgo.UPDATE:
 		l.change(f, req, tx)
@@ -153,7 +153,7 @@ func (l *leg) hungUp(bye *sipgo.Request) {
 		l.srv.dialogs.retire(l)
 	}
 	l.forgetAnswer()
-	l.finish(End{Kind: EndHungUp, Reason: reasonOf(bye)})
+	l.finish(End{Kind: EndHungUp, Reason: reasonOf(bye), Sound: soundOf(bye)})
 }
 
 func callIDOf(m sipgo.Message) string {

@@ -51,6 +51,7 @@ type End struct {
 	Kind   EndKind
 	Code   int // status, with EndRefused
 	Reason Reason
+	Sound  string // what the far end's BYE tells of the sound that it had (X-RTP-Stat); "" if nothing
 }
 
 var errLegOver = errors.New("the leg is over")
@@ -85,8 +86,9 @@ type leg struct {
 	unacked             *answer // our 2xx that waits for its ACK
 	parting             *Reason // of our BYE, while that waits for the ACK to our 200
 	info                infoStance
-	answeredEarly       bool     // our answer went out in a reliable provisional: the far end may make offers (RFC 3311 §5.1)
-	mid                 *midcall // nil until the session can change
+	answeredEarly       bool          // our answer went out in a reliable provisional: the far end may make offers (RFC 3311 §5.1)
+	mid                 *midcall      // nil until the session can change
+	sound               func() string // see ReportSound; nil: nothing is told
 }
 
 // party is one end of the dialog: display name, address, tag.
@@ -183,6 +185,7 @@ func (l *leg) partAtOnce() {
 func (l *leg) prepareBye(reason Reason) *sipgo.Request {
 	bye := l.newRequest(sipgo.BYE)
 	addReason(bye, reason)
+	l.addSound(bye)
 	return bye
 }
 
