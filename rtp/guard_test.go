@@ -2,7 +2,6 @@ package rtp
 
 import (
 	"bytes"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,25 +169,6 @@ func TestBeforeTheHandshakeNothingPasses(t *testing.T) {
 			t.Error("encrypted without keys")
 		}
 		w.must(p.Shake())
-		synctest.Wait()
-		w.crosses(p)
-	})
-}
-
-func TestHandshakeSurvivesLoss(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w, p := webCall(t, nil)
-		n := 0
-		w.net.Drop = func(_, _ netip.AddrPort, packet []byte) bool {
-			if packet[0] < 20 || packet[0] >= 64 {
-				return false
-			}
-			n++
-			return n%3 == 1 // a third of all flights, the first one with them
-		}
-		w.answerWeb(p)
-		w.must(p.Shake())
-		w.net.Drop = nil
 		synctest.Wait()
 		w.crosses(p)
 	})

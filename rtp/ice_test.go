@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,11 +180,15 @@ func TestPathsHaveABound(t *testing.T) {
 func TestPhoneThatDoesNotConsentGetsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, p := webCall(t, nil)
+		var away atomic.Bool
+		w.net.Drop = func(from, _ netip.AddrPort, packet []byte) bool {
+			return away.Load() && from == p.conn.Addr() && packet[0] < 4
+		}
 		w.answerWeb(p)
 		w.must(p.Shake())
 		synctest.Wait()
 		w.crosses(p)
-		w.net.Drop = func(from, _ netip.AddrPort, packet []byte) bool { return from == p.conn.Addr() && packet[0] < 4 }
+		away.Store(true)
 		time.Sleep(consentTime - 5*time.Second)
 		w.trunk.say(nil, 5)
 		if got := p.listened(); len(got) != 5 {
@@ -195,7 +200,7 @@ func TestPhoneThatDoesNotConsentGetsNothing(t *testing.T) {
 		if e := w.last(NoMedia); e.Side != Device || !strings.Contains(e.Cause, "no ICE check of the device's for 30s") {
 			t.Errorf("%+v", e)
 		}
-		w.net.Drop = nil
+		away.Store(false)
 		time.Sleep(3 * time.Second)
 		w.crosses(p)
 	})

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,7 +81,7 @@ func TestAnswersToAnOfferOfDTLSAreChecked(t *testing.T) {
 
 // Handshakes get through a third of loss, at random, both ways; whoever begins.
 func TestHandshakeGetsThroughLoss(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(24) {
 		bubble(t, func(t *testing.T) {
 			w, p := webCall(t, func(d *rtptest.DTLS) {
 				d.Setup = []string{"active", "passive"}[seed%2]
@@ -87,23 +89,22 @@ func TestHandshakeGetsThroughLoss(t *testing.T) {
 					d.Ufrag = ""
 				}
 			})
+			var mu sync.Mutex
 			random := rand.New(rand.NewPCG(seed, 1))
-			mine := make(chan struct{}, 1)
 			w.net.Drop = func(_, _ netip.AddrPort, packet []byte) bool {
-				mine <- struct{}{}
-				defer func() { <-mine }()
+				mu.Lock()
+				defer mu.Unlock()
 				return packet[0] < 64 && random.IntN(10) < 3
 			}
 			w.answerWeb(p)
 			if err := p.Shake(); err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
+				t.Errorf("seed %d: %v", seed, err)
+				return
 			}
 			time.Sleep(10 * time.Second)
-			mine <- struct{}{}
-			random = rand.New(rand.NewPCG(seed, 2))
-			<-mine
 			if w.session.Encrypted(Device) == "" {
-				t.Fatalf("seed %d: no keys", seed)
+				t.Errorf("seed %d: no keys", seed)
+				return
 			}
 			w.trunk.say(nil, 5)
 			if got := p.listened(); len(got) != 5 {
@@ -117,19 +118,15 @@ func TestHandshakeGetsThroughLoss(t *testing.T) {
 func TestLastFlightIsRepeated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, p := webCall(t, nil)
-		lost := 0
+		var lost atomic.Int32
 		w.net.Drop = func(from, _ netip.AddrPort, packet []byte) bool {
-			if from.Addr() == relayIP && packet[0] == recordChange && lost < 3 {
-				lost++
-				return true
-			}
-			return false
+			return from.Addr() == relayIP && packet[0] == recordChange && lost.Add(1) <= 3
 		}
 		w.answerWeb(p)
 		w.must(p.Shake())
 		synctest.Wait()
-		if lost != 3 {
-			t.Errorf("%d flights were lost", lost)
+		if n := lost.Load(); n != 4 {
+			t.Errorf("%d flights were sent", n)
 		}
 		w.crosses(p)
 	})
@@ -153,6 +150,13 @@ func TestFloodOfClientHellosHasABound(t *testing.T) {
 	for _, nat := range []bool{false, true} {
 		bubble(t, func(t *testing.T) {
 			w, p := webCall(t, func(d *rtptest.DTLS) { d.Ufrag, d.Setup = "", "active" })
+			var bytesSent atomic.Int64
+			w.net.Drop = func(from, to netip.AddrPort, packet []byte) bool {
+				if from.Addr() == relayIP && to.Addr() == strangerAt.Addr() {
+					bytesSent.Add(int64(len(packet)))
+				}
+				return to.Addr() == strangerAt.Addr()
+			}
 			packet := hello(w)
 			w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
 			w.trunk.learn(w.session.Answer(Trunk))
@@ -166,13 +170,6 @@ func TestFloodOfClientHellosHasABound(t *testing.T) {
 			}
 			w.must(w.session.SetAnswerTo(Device, offer, answer))
 			w.session.Connect()
-			bytesSent := 0
-			w.net.Drop = func(from, to netip.AddrPort, packet []byte) bool {
-				if from.Addr() == relayIP && to.Addr() == strangerAt.Addr() {
-					bytesSent += len(packet)
-				}
-				return to.Addr() == strangerAt.Addr()
-			}
 			g := w.session.audio.path.ends[Device].agent.(*guard)
 			for i := range uint16(500) {
 				if !g.stream.session.tryFlood(netip.AddrPortFrom(strangerAt.Addr(), 1000+i), packet) {
@@ -180,8 +177,8 @@ func TestFloodOfClientHellosHasABound(t *testing.T) {
 				}
 				time.Sleep(time.Millisecond)
 			}
-			if bytesSent > 500*len(packet) || bytesSent > 60_000 {
-				t.Errorf("%d bytes to strangers", bytesSent)
+			if n := bytesSent.Load(); n > 60_000 { // less than came
+				t.Errorf("%d bytes to strangers", n)
 			}
 			if nat {
 				time.Sleep(shakeTime) // the flood is over

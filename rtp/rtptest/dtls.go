@@ -267,6 +267,7 @@ func (d *DTLS) dial() (*dtls.Conn, error) {
 	}
 	shared := []dtls.Option{
 		dtls.WithCertificates(d.certificate), dtls.WithSRTPProtectionProfiles(d.Profiles...), dtls.WithFlightInterval(repeat),
+		dtls.WithDisableRetransmitBackoff(true),
 		dtls.WithInsecureSkipVerify(true),
 		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
 			if !strings.EqualFold(fingerprint(raw[0]), d.print) {
