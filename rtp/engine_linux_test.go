@@ -59,15 +59,48 @@ func TestWorkerSurvivesPanic(t *testing.T) {
 	}
 }
 
+// stillWorker is a worker that does nothing by itself.
+func stillWorker(t *testing.T) *worker {
+	t.Helper()
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(poll) })
+	return &worker{log: slog.New(slog.DiscardHandler), poll: poll}
+}
+
+// Packets of speech are taken in turn with those of other sockets, a burst of video at once, up to a limit.
+func TestBursts(t *testing.T) {
+	w := stillWorker(t)
+	conn := udp(t, netip.MustParseAddr("127.0.0.1"))
+	for _, c := range []struct{ size, packets, heard int }{{172, 3, 1}, {1200, 3, 3}, {1200, maxBurst + 4, maxBurst}, {1200, 0, 0}} {
+		fd, err := bindUDP(netip.MustParseAddrPort("127.0.0.1:0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard := 0
+		s, err := w.add(fd, hears(func([]byte, netip.AddrPort) { heard++ }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range c.packets {
+			if _, err := conn.WriteToUDPAddrPort(make([]byte, c.size), s.local()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.serve(s)
+		if heard != c.heard {
+			t.Errorf("%d packets of %d bytes: %d taken at once, want %d", c.packets, c.size, heard, c.heard)
+		}
+		s.close()
+	}
+}
+
 // What a worker still holds of a socket that has been closed is of nobody, nor is it of the socket that has its place
 // and its descriptor now.
 func TestEventOfClosedSocket(t *testing.T) {
-	w := &worker{log: slog.New(slog.DiscardHandler), poll: -1}
-	var err error
-	if w.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(w.poll)
+	w := stillWorker(t)
 	open := func(name string, heard *[]string) *udpSocket {
 		fd, err := bindUDP(netip.MustParseAddrPort("127.0.0.1:0"))
 		if err != nil {
