@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -50,6 +51,16 @@ func (r *Relay) openFast(first, last uint16) {
 	}
 	r.log.Info("media fast path: plain RTP between known peers is relayed by the kernel")
 	r.fast = path
+}
+
+// TryFastPath tells in words why this process can have no fast path; nil: it can. It takes the program into the kernel
+// and out again.
+func TryFastPath() error {
+	path, err := kernel.Open(20000, 20000, kernel.Clock(), slog.New(slog.DiscardHandler))
+	if err == nil {
+		path.Close()
+	}
+	return err
 }
 
 // closeFast ends it. All sessions are closed.

@@ -112,7 +112,7 @@ func (h *highway) talk(n int) {
 	h.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for range 500 {
+	for range 1000 { // a re-INVITE opens the latch for five seconds
 		h.trunk.send()
 		h.device.send()
 		if a, b := h.device.hears(), h.trunk.hears(); a != h.trunk.seq || b != h.device.seq {

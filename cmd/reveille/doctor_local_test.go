@@ -141,6 +141,17 @@ func TestDoctorNamesWhoHasThePort(t *testing.T) {
 	}
 }
 
+// TestDoctorTriesTheFastPath: whether the kernel may relay media, for root and for others.
+func TestDoctorTriesTheFastPath(t *testing.T) {
+	c := newClinic(t)
+	c.media = "18000-18999"
+	out := c.lines(c.file(c.apnsEntry()), true)
+	if !strings.Contains(out, "ok    media.fast_path auto: the kernel will relay plain RTP") &&
+		!strings.Contains(out, "warn  media.fast_path auto: all media will go through sockets") {
+		t.Errorf("%s", out)
+	}
+}
+
 // TestDoctorCountsMediaPorts: room for the calls of the trunks, and ports that
 // others have.
 func TestDoctorCountsMediaPorts(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"reveille/rtp"
 	"reveille/sip"
 )
 
@@ -73,6 +74,18 @@ func (e *examination) bind(ctx context.Context, network, addr string) error {
 		err = l.Close()
 	}
 	return err
+}
+
+// fastPath tries whether the kernel would relay media. Nothing is attached.
+func (e *examination) fastPath(context.Context) []Finding {
+	name := "media.fast_path " + e.Media.FastPath
+	if e.Media.FastPath == "off" || e.Media.Engine != "builtin" {
+		return nil
+	}
+	if err := rtp.TryFastPath(); err != nil {
+		return []Finding{warn(name, "all media will go through sockets, at ten times the cost; not for the kernel, as %v", err)}
+	}
+	return []Finding{good(name, "the kernel will relay plain RTP")}
 }
 
 // mediaSamples is how many ports of the range are tried.
