@@ -202,3 +202,29 @@ func BenchmarkRinging(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/20000*100, "%core")
 }
+
+// Whoever is held hears the music that the other side sends, of a PBX or an app, and RTCP crosses both ways: it keeps
+// NATs and the far end's own watch alive. The bridge adds nothing.
+func TestMusicAndRTCPOnHold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.connect()
+		w.trunk.talk(5)
+		w.device.talk(5)
+		w.hold("sendonly")
+		w.trunk.heard()
+		w.device.heard()
+		up := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
+		trunk, device := w.peer(up(w.trunk.conn.Addr()), 0), w.peer(up(w.device.conn.Addr()), 0)
+		for range 3 {
+			music := w.trunk.talk(100)
+			w.same("music", w.device.heard(), music)
+			there, back := sr(0x1111, 1<<32), rr(0x2222, 0x1111, 0, 0)
+			trunk.sendTo(w.trunk.ours.RTCP, there)
+			device.sendTo(w.device.ours.RTCP, back)
+			w.same("RTCP to who is held", device.heard(), [][]byte{there})
+			w.same("RTCP to who holds", trunk.heard(), [][]byte{back})
+		}
+		w.same("to who holds", w.trunk.heard(), nil)
+	})
+}
