@@ -203,8 +203,8 @@ func (c *Config) validateMediaPorts(bound []socket, main *document) {
 	lo, hi, _ := strings.Cut(c.Media.Ports, "-")
 	first, errFirst := strconv.Atoi(strings.TrimSpace(lo))
 	last, errLast := strconv.Atoi(strings.TrimSpace(hi))
-	if errFirst != nil || errLast != nil {
-		return // told by rtp
+	if errFirst != nil || errLast != nil || c.Media.Engine == "rtpengine" {
+		return // told by rtp, or not used
 	}
 	for _, s := range bound {
 		port, err := strconv.Atoi(s.port)
