@@ -222,9 +222,12 @@ func (p *handset) heard(within time.Duration) (packets [][]byte) {
 	for {
 		buf := make([]byte, 2000)
 		_ = p.conn.SetReadDeadline(deadline)
-		n, _, err := p.conn.ReadFromUDPAddrPort(buf)
+		n, from, err := p.conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return packets
+		}
+		if p.ours != nil && from.Port() != p.ours.Addr.Port() { // RFC 4961
+			p.t.Errorf("a packet comes from %v, and our description says %v", from, p.ours.Addr)
 		}
 		packet := buf[:n]
 		if p.srtp != nil {
