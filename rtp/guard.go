@@ -299,7 +299,11 @@ func (g *guard) consent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := &g.stream.path.ends[g.side]
-	if !g.keepsLocked() || g.ice == nil {
+	if s.closed || g.ice == nil {
+		return
+	}
+	if !g.keepsLocked() { // it may be put back
+		g.timer.Reset(consentTime)
 		return
 	}
 	now, i := s.relay.now(), g.ice
