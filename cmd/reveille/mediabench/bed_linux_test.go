@@ -64,12 +64,18 @@ func newBed() (*bed, error) {
 
 // alone waits until no other run measures on this machine: both would be spoilt. The file is the lock, until closed.
 func alone() (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "reveille-mediabench.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+	f, free, err := tryAlone()
+	if err != nil || free {
 		return f, err
 	}
 	fmt.Fprintln(os.Stderr, "waiting for another run on this machine to end")
 	return f, unix.Flock(int(f.Fd()), unix.LOCK_EX)
+}
+
+// tryAlone is alone without waiting.
+func tryAlone() (f *os.File, free bool, err error) {
+	f, err = os.OpenFile(filepath.Join(os.TempDir(), "reveille-mediabench.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	return f, err == nil && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil, err
 }
 
 func (b *bed) close() {

@@ -234,14 +234,17 @@ func (t *table) doubts(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	var late time.Duration
-	overruns := 0
+	overruns, stalls := 0, 0
 	for _, list := range t.cells {
 		late = max(late, slices.MaxFunc(list, func(a, b figures) int { return cmp.Compare(a.Late, b.Late) }).Late)
 		for _, f := range list {
-			overruns += f.Overruns
+			overruns, stalls = overruns+f.Overruns, stalls+f.Stalls
 		}
 	}
 	fmt.Fprintf(w, "generator: packets left up to %v after their time (p99)", late.Round(time.Microsecond))
+	if stalls > 0 {
+		fmt.Fprintf(w, "; it was held up %d times by more than %v, and left out what was due", stalls, stall)
+	}
 	if overruns > 0 {
 		fmt.Fprintf(w, "; it lost %d itself: count lost as less", overruns)
 	}

@@ -45,19 +45,19 @@ func fixed(of func(*table) (float64, bool), limit float64) func(*table) (float64
 
 func targets() []target {
 	return []target{
-		{"sockets: process of rtpengine's, 1,000 calls", ratio(processAt(1000), "sockets", "rtpengine", .65), "×"},
-		{"SRTP, AES-CM: process of rtpengine's, 1,000 calls", ratio(processAt(1000), "sockets-cm", "rtpengine-cm", .7), "×"},
-		{"SRTP, AES-GCM: process of rtpengine's, 1,000 calls", ratio(processAt(1000), "sockets-gcm", "rtpengine-gcm", .7), "×"},
+		{"sockets: process of rtpengine's, 1,000 calls", ratio(processAt(targetCalls), "sockets", "rtpengine", .65), "×"},
+		{"SRTP, AES-CM: process of rtpengine's, 1,000 calls", ratio(processAt(targetCalls), "sockets-cm", "rtpengine-cm", .7), "×"},
+		{"SRTP, AES-GCM: process of rtpengine's, 1,000 calls", ratio(processAt(targetCalls), "sockets-gcm", "rtpengine-gcm", .7), "×"},
 		{"sockets: lost at 2,000 calls on one processor", fixed(func(t *table) (float64, bool) { return t.median("sockets", 2000, lost) }, 0), "%"},
-		{"sockets: p99 at 1,000 calls", fixed(func(t *table) (float64, bool) { return t.delay("sockets", 1000, p99) }, 2), "ms"},
-		{"sockets: allocations per packet, 1,000 calls", fixed(func(t *table) (float64, bool) { return t.median("sockets", 1000, allocs) }, .005), ""},
+		{"sockets: p99 at 1,000 calls", fixed(func(t *table) (float64, bool) { return t.delay("sockets", targetCalls, p99) }, 2), "ms"},
+		{"sockets: allocations per packet, 1,000 calls", fixed(func(t *table) (float64, bool) { return t.median("sockets", targetCalls, allocs) }, .005), ""},
 		{"sockets: resident a call", fixed(func(t *table) (float64, bool) {
 			v, ok := t.perCall("sockets", rss, emptyRSS)
 			return v / 1000, ok
 		}, 12), "kB"},
-		{"kernel: system of rtpengine's, 1,000 calls", ratio(systemAt(1000), "kernel", "rtpengine", .15), "×"},
-		{"kernel: system of a bare redirect's, 1,000 calls", ratio(systemAt(1000), "kernel", "redirect", 2), "×"},
-		{"kernel: p99 at 1,000 calls", fixed(func(t *table) (float64, bool) { return t.delay("kernel", 1000, p99) }, .05), "ms"},
+		{"kernel: system of rtpengine's, 1,000 calls", ratio(systemAt(targetCalls), "kernel", "rtpengine", .15), "×"},
+		{"kernel: system of a bare redirect's, 1,000 calls", ratio(systemAt(targetCalls), "kernel", "redirect", 2), "×"},
+		{"kernel: p99 at 1,000 calls", fixed(func(t *table) (float64, bool) { return t.delay("kernel", targetCalls, p99) }, .05), "ms"},
 		{"kernel: memory a call above that of sockets, maps included", fixed(func(t *table) (float64, bool) {
 			k, ok := t.perCall("kernel", rss, emptyRSS)
 			s, also := t.perCall("sockets", rss, emptyRSS)
