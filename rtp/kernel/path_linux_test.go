@@ -231,3 +231,20 @@ func TestRelayLocal(t *testing.T) {
 		t.Error("a stream from outside to a program here was installed: the system would refuse its packets")
 	}
 }
+
+// Sockets that are bound to all addresses, as behind a NAT of another machine, stand for the one that the peer is
+// reached by.
+func TestRelayUnspecified(t *testing.T) {
+	if !rtptest.OwnNetwork(t) {
+		return
+	}
+	m := newMachine(t, false)
+	left, right, up := m.left.Listen("10.0.1.2:4000"), m.right.Listen("10.0.2.2:5000"), rtptest.ListenUDP(t, "0.0.0.0:20000")
+	m.left.IP("route", "add", "default", "via", "10.0.1.1")
+	m.install(flow("10.0.1.2:4000", "0.0.0.0:20000", "0.0.0.0:20002", "10.0.2.2:5000"))
+	send(t, left, packet(100, 8, 160), "10.0.1.1:20000")
+	wants(t, right, packet(100, 8, 160), "10.0.2.1:20002")
+	send(t, left, packet(101, 8, 160), "10.0.2.1:20000") // of ours, but not that one
+	wants(t, up, packet(101, 8, 160), "10.0.1.2:4000")
+	m.figures(20000, 5, 0)
+}
