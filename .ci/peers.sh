@@ -20,6 +20,8 @@ need kamailio kamailio
 need rtpengine rtpengine-daemon # without its kernel module
 need stdbuf coreutils
 need ip iproute2 # its test is skipped where no network namespace can be made
+need nft nftables # the NATs between phone and bridge
+need chromium chromium # a phone in a web page
 need python3 python3 # runs the receiver of webhooks that docs/webhook.md shows
 test -n "$missing" || exit 0
 

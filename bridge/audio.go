@@ -47,6 +47,7 @@ func (c *Call) openSession() error {
 		c.in.ReportSound(c.soundForTrunk(s))
 	}
 	s.Secret(rtp.Trunk, c.in.Secret())
+	s.SignalledFrom(rtp.Trunk, c.in.PeerAddress())
 	if c.in.TakesInfo() {
 		s.TakesInfo(rtp.Trunk)
 	}

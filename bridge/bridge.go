@@ -51,6 +51,7 @@ type dialer interface {
 	Dial(b location.Binding, inv sip.Invitation) (*sip.Outbound, error)
 	Heard(b location.Binding) time.Time
 	LocalAddress(flowID string) netip.Addr
+	PeerAddress(b location.Binding) netip.Addr
 	Rejected(reason string)
 	Replaced(aor string, r *sip.Replaces) *sip.Outbound
 }

@@ -84,6 +84,7 @@ func (c *Call) changed(ctx context.Context, side rtp.Side, ch *sip.Change) {
 		return
 	}
 	c.session.Secret(side, ch.Secret())
+	c.session.SignalledFrom(side, ch.PeerAddress())
 	if ch.SDP == nil {
 		c.offerless(ctx, side, ch)
 		return

@@ -15,6 +15,7 @@ import (
 // of it only if the new one is not held where the old one was, or the reverse.
 func (c *Call) replaced(ctx context.Context, r *sip.Request) {
 	c.session.Secret(rtp.Device, r.Replacement.Secret())
+	c.session.SignalledFrom(rtp.Device, r.Replacement.PeerAddress())
 	sdp, err := c.session.Reoffer(rtp.Device, r.Replacement.SDP)
 	if err != nil {
 		c.refuseReplacement(r, err)
@@ -83,6 +84,7 @@ func (c *Call) answeredBy(e *event) state {
 		return state{}
 	}
 	c.session.Secret(rtp.Device, r.Replacement.Secret())
+	c.session.SignalledFrom(rtp.Device, r.Replacement.PeerAddress())
 	err := c.session.StandIn(rtp.Device, r.Replacement.SDP)
 	var sdp []byte
 	if err == nil {

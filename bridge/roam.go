@@ -38,6 +38,7 @@ func (c *Call) roamed(ctx context.Context) {
 		}
 		d.tried = append(d.tried, b.FlowID)
 		c.rec.step("REGISTER by a new flow", d.ID, b.Transport)
+		c.session.SignalledFrom(rtp.Device, c.bridge.dial.PeerAddress(b))
 		c.session.Relatch(rtp.Device)
 		if besides {
 			continue

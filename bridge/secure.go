@@ -117,6 +117,7 @@ func (c *Call) offerAgain(ctx context.Context, d *device) (again bool, err error
 
 // deviceAnswered takes the answer of a device's 200.
 func (c *Call) deviceAnswered(d *device) error {
+	c.session.SignalledFrom(rtp.Device, d.out.PeerAddress())
 	if d.out.TakesInfo() {
 		c.session.TakesInfo(rtp.Device)
 	}

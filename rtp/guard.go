@@ -279,6 +279,12 @@ func (g *guard) checkLocked(packet []byte, from netip.AddrPort) bool {
 	return true
 }
 
+// believes reports whether a source is one of the peer's by its checks: browsers send by any way that has answered, long
+// before they nominate it (RFC 8445 §12.1). The session's mu is held.
+func (g *guard) believes(from netip.AddrPort, now moment) bool {
+	return g.ice != nil && (g.ice.valid(from, now) || g.former != nil && g.former.valid(from, now))
+}
+
 // followLocked has the side's packets go to the peer that ICE has found.
 func (g *guard) followLocked() {
 	i := g.ice

@@ -188,3 +188,30 @@ func TestNothingOfAHandshakeIsLeftAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// A browser has several ways to us, and sends by any that has answered before it nominates one.
+func TestMediaByAllWaysThatWereChecked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, p := webCall(t, nil)
+		w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
+		w.trunk.learn(w.session.Answer(Trunk))
+		offer, err := w.session.OfferWebRTC(Device)
+		w.must(err)
+		w.answerTo(p, offer)
+		w.must(p.Shake())
+		synctest.Wait()
+		w.crosses(p)
+		another := w.phone(w.peer(netip.MustParseAddrPort("198.51.100.9:9000"), 0x2222), func(d *rtptest.DTLS) { d.Setup, d.Priority = "active", 10 })
+		w.must(another.Hear(offer))
+		another.Adopt(p.DTLS)
+		another.ours, another.talker = p.ours, p.talker
+		another.say(5)
+		w.same("without a check", w.trunk.heard(), nil)
+		another.Check(false)
+		synctest.Wait()
+		sent := another.say(5)
+		w.same("by the other way", w.trunk.heard(), sent)
+		sent = w.trunk.say(nil, 5)
+		w.same("back by the first", p.listened(), sent)
+	})
+}

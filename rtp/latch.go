@@ -25,6 +25,7 @@ type latch struct {
 	heard     moment         // when the locked source was last heard, kept while open
 	tries     [3]candidate   // sources seen while open
 	former    netip.AddrPort // the peer whose place this one has taken: never believed
+	via       netip.Addr     // where the peer's SIP comes from; zero if that says nothing
 }
 
 // candidate is a source on its way to win the latch.
@@ -88,6 +89,9 @@ func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment)
 		l.heard = now
 		return true
 	}
+	if l.foreign(src) {
+		return false
+	}
 	c := l.candidate(src, ssrc, seq, now)
 	if c.count >= latchPackets && !l.outranked(c, now) {
 		l.locked, l.open = src, false
@@ -138,14 +142,23 @@ func (l *latch) outranked(c *candidate, now moment) bool {
 	return false
 }
 
-// rank says how near a source is to the described address: 0 the same, 1 its neighbour, 2 elsewhere, 3 no source.
+// foreign reports whether a source cannot be the peer: it is near neither the described address nor where the peer's SIP
+// comes from. A NAT has the same outside address for both (RFC 4787 REQ-2, RFC 6888 REQ-2). Else a stranger who sends
+// to all ports would win whatever peer is silent, as a caller is who hears the ringback. Where the SIP comes by a proxy,
+// or by the other family, nothing is known.
+func (l *latch) foreign(src netip.AddrPort) bool {
+	return l.via.IsValid() && l.via.Is4() == src.Addr().Is4() && l.rank(src) > 1
+}
+
+// rank says how near a source is to the described address: 0 the same, 1 its neighbour or that of the peer's SIP, 2
+// elsewhere, 3 no source.
 func (l *latch) rank(src netip.AddrPort) int {
 	switch {
 	case !src.IsValid():
 		return 3
 	case src == l.signalled:
 		return 0
-	case neighbours(src.Addr(), l.signalled.Addr()):
+	case neighbours(src.Addr(), l.signalled.Addr()), neighbours(src.Addr(), l.via):
 		return 1
 	}
 	return 2

@@ -98,6 +98,32 @@ func TestLatchBehindNAT(t *testing.T) {
 	})
 }
 
+// A side whose SIP comes from a known address is believed from there, and from nowhere else: neither a stranger who is
+// there first nor one who is alone, as with a caller who hears the ringback in silence, gets a packet.
+func TestLatchWhereTheSIPComesFrom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		stranger := w.peer(netip.MustParseAddrPort("198.18.0.1:5555"), 0xbad)
+		w.ring("8 101")
+		w.session.SignalledFrom(Trunk, w.trunk.conn.Addr().Addr())
+		w.session.SignalledFrom(Device, w.device.conn.Addr().Addr())
+		stranger.ours = w.trunk.ours
+		stranger.talk(50)
+		w.must(w.session.SetAnswer(Device, body(netip.MustParseAddrPort("10.0.0.5:5000"), "8 101")))
+		w.session.Connect()
+		stranger.ours = w.device.ours
+		stranger.talk(50)
+		sent := w.device.talk(10)
+		w.same("from the fourth packet on", w.trunk.heard(), sent[latchPackets-1:])
+		sent = w.trunk.talk(3)
+		w.same("back", w.device.heard(), sent)
+		w.same("the stranger", stranger.heard(), nil)
+		if s := w.session.Stats(); s.Trunk.Dropped != 50 || s.Device.Dropped != 50+latchPackets-1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // Four packets count only if they are consecutive and of one stream.
 func TestLatchNeedsAStream(t *testing.T) {
 	bubble(t, func(t *testing.T) {

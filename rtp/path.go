@@ -213,7 +213,7 @@ func (p *path) pass(from origin, packet []byte, now moment) ([]byte, target) {
 // believe asks the latch. A newly latched RTP source ends the belief in the RTCP source of the former.
 func (p *path) believe(e *end, src netip.AddrPort, h header, now moment) bool {
 	before := e.latch.locked
-	ok := e.latch.accept(src, h.ssrc, h.seq, now)
+	ok := e.latch.accept(src, h.ssrc, h.seq, now) || e.agent != nil && e.agent.believes(src, now)
 	if e.latch.locked != before {
 		e.control.locked = netip.AddrPort{}
 	}

@@ -38,7 +38,7 @@ func (p *path) forwardRTCP(from origin, packet []byte, now moment) ([]byte, targ
 		e.got.invalid++
 		return nil, target{}
 	}
-	if !e.believeRTCP(from, binary.BigEndian.Uint32(packet[4:])) {
+	if !e.believeRTCP(from, binary.BigEndian.Uint32(packet[4:])) && (e.agent == nil || !e.agent.believes(from.addr, now)) {
 		e.got.dropped++
 		return nil, target{}
 	}

@@ -220,6 +220,16 @@ func (s *Session) Connect() {
 	s.startWatchLocked()
 }
 
+// SignalledFrom tells where a side's SIP comes from itself, without a proxy; invalid if that is not known. Its media may
+// latch there or near its described address, and nowhere else. Told before the description that it came with.
+func (s *Session) SignalledFrom(side Side, address netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.streams() {
+		st.path.ends[side].latch.via = address
+	}
+}
+
 // Relatch opens the latch of a side whose peer has moved to another address or flow. The source known until now stays
 // believed until another has latched.
 func (s *Session) Relatch(side Side) {

@@ -49,6 +49,7 @@ func (s *socket) close() {
 // It is called with nothing locked, and must not keep the packet.
 type agent interface {
 	receive(packet []byte, from netip.AddrPort)
+	believes(from netip.AddrPort, now moment) bool // authentic media may come from there, besides the latched address
 }
 
 // keeper is the agent of a side's RTP or RTCP port; nil if it has none.

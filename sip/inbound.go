@@ -62,6 +62,7 @@ func newInbound(s *Server, t *Trunk, f *flow, req *sipgo.Request, tx *serverTx) 
 		remote:    party{name: from.DisplayName, uri: &from.Address},
 		remoteSeq: req.CSeq().SeqNo,
 		target:    from.Address,
+		proxied:   len(req.GetHeaders("Via")) > 1,
 	}
 	in.remote.tag, _ = from.Params.Get("tag")
 	in.learnPeer(req, false)

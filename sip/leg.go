@@ -80,6 +80,7 @@ type leg struct {
 	local, remote       party // From and To of the requests we send
 	target              sipgo.Uri
 	routes              []sipgo.Uri
+	proxied             bool // its INVITE came by a proxy, as its Vias tell
 	localSeq, remoteSeq uint32
 	confirmed, over     bool
 	end                 End

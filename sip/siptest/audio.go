@@ -83,6 +83,9 @@ func (a *Audio) adopt(old *Audio) {
 	a.ssrc, a.version, a.payload, a.codecs, a.remote, a.sent = old.ssrc, old.version, old.payload, old.codecs, old.remote, old.sent
 }
 
+// SSRC is that of the packets sent.
+func (a *Audio) SSRC() uint32 { return a.ssrc }
+
 // Addr is where the audio is received.
 func (a *Audio) Addr() netip.AddrPort { return a.here }
 

@@ -1,6 +1,7 @@
 package peertest
 
 import (
+	"cmp"
 	"crypto/rand"
 	_ "embed"
 	"encoding/hex"
@@ -44,8 +45,8 @@ var buildBridge = sync.OnceValues(func() (string, error) {
 const parallel = 6
 
 func TestMain(m *testing.M) {
-	if os.Getenv("REVEILLE_PEERTEST_PHONE") != "" {
-		os.Exit(roamerMain())
+	if os.Getenv("REVEILLE_PEERTEST_HOST") != "" {
+		os.Exit(hostMain())
 	}
 	flag.Parse()
 	flag.Set("test.parallel", strconv.Itoa(parallel))
@@ -69,8 +70,14 @@ type bridge struct {
 	EdgeProxy     string        // IP address of a proxy whose Path it takes, or ""
 	WakeTimeout   time.Duration // default patience
 	Engine        string        // URL of the rtpengine that has the audio; "": the bridge
+	Origin        string        // of a page that may connect to its WebSocket, or ""
+	Webhook       string        // URL of a receiver that wakes devices of provider "webpush", or ""
+	WebhookSecret string        // file
+	WebhookCA     string        // file
+	DeviceSRTP    string        // default optional
+	MediaPorts    int           // default 40
 
-	Dir, SIP, TLS, HTTP       string // addresses are host:port
+	Dir, SIP, TLS, WSS, HTTP  string // addresses are host:port
 	CarrierIP                 string
 	User, Password, Number    string // the extension
 	Bundle, TeamID, KeyID     string
@@ -127,14 +134,18 @@ func (b *bridge) run(t testing.TB) {
 
 func (b *bridge) settings(t testing.TB) {
 	t.Helper()
-	b.Dir, b.CarrierIP, b.CA = t.TempDir(), carrierIP, newAuthority(t)
-	port := freePort(t, bridgeIP, 3)
-	b.SIP, b.TLS, b.HTTP = hostPort(bridgeIP, port), hostPort(bridgeIP, port+1), hostPort(bridgeIP, port+2)
+	b.Dir, b.CarrierIP = t.TempDir(), cmp.Or(b.CarrierIP, carrierIP)
+	if b.CA == (authority{}) {
+		b.CA = newAuthority(t)
+	}
+	port := freePort(t, bridgeIP, 4)
+	b.SIP, b.TLS, b.HTTP, b.WSS = hostPort(bridgeIP, port), hostPort(bridgeIP, port+1), hostPort(bridgeIP, port+2), hostPort(bridgeIP, port+3)
 	if os.Getenv(ownNetwork) != "" {
 		b.HTTP = hostPort("127.0.0.1", port+2) // anywhere else it wants a token
 	}
-	b.FirstRTP = freePort(t, bridgeIP, 40)
-	b.LastRTP = b.FirstRTP + 39
+	b.MediaPorts = cmp.Or(b.MediaPorts, 40)
+	b.FirstRTP = freePort(t, bridgeIP, b.MediaPorts)
+	b.LastRTP = b.FirstRTP + b.MediaPorts - 1
 	b.User, b.Password, b.Number, b.Bundle = "1001", "correct-horse-battery", "+4930123456", "com.example.phone"
 	b.secrets = []string{b.Password, b.TrunkPassword}
 	b.WakeTimeout = cmpDuration(b.WakeTimeout, patience)

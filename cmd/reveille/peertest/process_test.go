@@ -47,6 +47,8 @@ var packages = map[string]string{
 	"kamailio":  "kamailio",
 	"rtpengine": "rtpengine-daemon",
 	"ip":        "iproute2",
+	"nft":       "nftables",
+	"chromium":  "chromium",
 }
 
 // program returns the path of a peer's program. A peer that is missing is a failure and not a skip: a test that is

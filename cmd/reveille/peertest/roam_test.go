@@ -2,60 +2,17 @@ package peertest
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"regexp"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// ownNetwork is set, to the path of the bridge's program, in a run of these tests that has a network of its own.
-const ownNetwork = "REVEILLE_PEERTEST_NETWORK"
-
-// isolated starts a program in a new network namespace, for which it needs to be root, or user namespaces; the
-// namespace is gone when its last process is.
-func isolated(cmd *exec.Cmd) {
-	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-	}
-}
-
-// mayIsolate skips the test where the system does not let us have a network of our own.
-func mayIsolate(t testing.TB) {
-	t.Helper()
-	cmd := exec.Command(program(t, "ip"), "link", "add", "left", "type", "veth", "peer", "name", "right")
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	isolated(cmd)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("no network namespace can be made here, neither as this user nor with a user namespace; run it as root: %v %s", err, out)
-	}
-}
 
 // TestPhoneChangesNetworks takes a phone from one network to another, as from Wi-Fi to LTE: it is in a network
 // namespace of its own with two links to the bridge's, the first of which goes down without a FIN. The test runs
 // itself in such a namespace, so that it leaves nothing behind in the system's.
 func TestPhoneChangesNetworks(t *testing.T) {
-	if os.Getenv(ownNetwork) == "" {
-		t.Parallel()
-		mayIsolate(t)
-		path, err := buildBridge()
-		must(t, err)
-		p := startWith(t, "own network", t.TempDir(), func(cmd *exec.Cmd) {
-			isolated(cmd)
-			cmd.Env = append(os.Environ(), ownNetwork+"="+path)
-		}, os.Args[0], "-test.run=^TestPhoneChangesNetworks$", "-test.v", "-test.timeout=5m")
-		if code := p.wait(t, 2*patience); code != 0 || p.count(`^\S+ +--- PASS`) != 4 {
-			t.Errorf("the tests in a network of their own ended with code %d, want 0 and 4 that passed", code)
-		}
+	if !inOwnNetwork(t, 4) {
 		return
-	}
-	ip(t, "link", "set", "lo", "up")
-	for host := 1; host <= 4; host++ {
-		ip(t, "address", "add", loopback(host)+"/32", "dev", "lo")
 	}
 	for i, c := range []struct {
 		name string
@@ -114,38 +71,19 @@ func ringAgain(t testing.TB, r *roamer) {
 	r.do(t, "answer")
 }
 
-// ip configures the network of this process.
-func ip(t testing.TB, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(program(t, "ip"), args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v\n%s", args, err, out)
-	}
-}
-
 // roamer is a phone in a namespace of its own, see roamerMain; it has two links to us.
 type roamer struct {
-	n        int
-	process  *process
-	commands *os.File
-	asked    int
+	n int
+	*host
 }
 
 // newRoamer starts phone n and links it to us twice: 10.n.1.0/30 is its first network, 10.n.2.0/30 the second.
 func newRoamer(t testing.TB, b *bridge, n int) *roamer {
 	t.Helper()
-	in, commands, err := os.Pipe()
-	must(t, err)
-	t.Cleanup(func() { commands.Close() })
-	r := &roamer{n: n, commands: commands}
-	r.process = startWith(t, "roaming phone", t.TempDir(), func(cmd *exec.Cmd) {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
-		cmd.Stdin = in
-		cmd.Env = append(os.Environ(), "REVEILLE_PEERTEST_PHONE=1")
-	}, os.Args[0])
-	in.Close()
+	r := &roamer{n, newHost(t, "roaming phone")}
 	for i := 1; i <= 2; i++ {
 		ours, theirs := fmt.Sprintf("net%d-%d", r.n, i), fmt.Sprintf("link%d", i)
-		ip(t, "link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", strconv.Itoa(r.process.cmd.Process.Pid))
+		ip(t, "link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", r.pid())
 		ip(t, "address", "add", r.gateway(i)+"/30", "dev", ours)
 		ip(t, "link", "set", ours, "up")
 		r.do(t, "ip address add "+r.address(i)+"/30 dev "+theirs)
@@ -158,19 +96,6 @@ func newRoamer(t testing.TB, b *bridge, n int) *roamer {
 
 func (r *roamer) gateway(link int) string { return fmt.Sprintf("10.%d.%d.1", r.n, link) }
 func (r *roamer) address(link int) string { return fmt.Sprintf("10.%d.%d.2", r.n, link) }
-
-// do gives the phone a command and returns its answer, which must not be an error.
-func (r *roamer) do(t testing.TB, command string) string {
-	t.Helper()
-	r.asked++
-	_, err := fmt.Fprintf(r.commands, "%s\n", command)
-	must(t, err)
-	answer := r.process.waitFor(t, fmt.Sprintf(`^\S+ answer %d (ok|failed):(.*)$`, r.asked))
-	if answer[1] != "ok" {
-		t.Fatalf("the phone cannot %q: %s", regexp.MustCompile(`^\w+`).FindString(command), answer[2])
-	}
-	return answer[2]
-}
 
 // move takes the first link down, without a word to anybody, and goes on by the second.
 func (r *roamer) move(t testing.TB) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 
@@ -14,7 +13,7 @@ import (
 	"reveille/sip/siptest"
 )
 
-// roaming is the phone of TestPhoneChangesNetworks, in a process of its own. It does what its standard input says, and
+// roaming is a phone in a process of its own. It does what its standard input says, and
 // answers each command with a line.
 type roaming struct {
 	ctx   context.Context
@@ -23,55 +22,71 @@ type roaming struct {
 	quiet context.CancelFunc // ends its talk
 }
 
-// roamerMain is the program of that process.
-func roamerMain() int {
-	r := &roaming{ctx: context.Background()}
+// commands are one thing that a host can do. known: it was one of its commands.
+type commands interface {
+	command(words []string) (answer string, known bool, err error)
+}
+
+// hostMain is the program of a host's process: it reads commands and answers each with a line.
+func hostMain() int {
+	can := []commands{&machine{}, &roaming{ctx: context.Background()}, &calling{ctx: context.Background()}, &probe{}, &bleeder{}}
 	in := bufio.NewScanner(os.Stdin)
 	for n := 1; in.Scan(); n++ {
-		answer, err := r.command(strings.Fields(in.Text()))
+		answer, err := obey(can, strings.Fields(in.Text()))
 		if err != nil {
 			fmt.Printf("answer %d failed:%v\n", n, err)
 		} else {
-			fmt.Printf("answer %d ok:%s\n", n, answer)
+			fmt.Printf("answer %d ok:%s\n", n, strings.ReplaceAll(answer, "\n", " "))
 		}
 	}
 	return 0
 }
 
-func (r *roaming) command(words []string) (answer string, err error) {
+func obey(can []commands, words []string) (string, error) {
+	for _, c := range can {
+		if answer, known, err := c.command(words); known {
+			return answer, err
+		}
+	}
+	return "", errors.New("no such command")
+}
+
+func (r *roaming) command(words []string) (answer string, known bool, err error) {
 	switch words[0] {
-	case "ip":
-		out, err := exec.Command("ip", words[1:]...).CombinedOutput()
-		return strings.ReplaceAll(string(out), "\n", " "), err
 	case "phone":
 		r.phone = siptest.NewPhone(siptest.PhoneOptions{Sockets: sip.SystemNetwork(), Bridge: words[1], Local: words[2],
-			User: words[3], Password: words[4], Instance: "urn:uuid:" + words[5]})
+			User: words[3], Password: words[4], Instance: "urn:uuid:" + words[5], Transport: strings.Join(words[6:], "")})
 	case "register":
-		return "", r.phone.Register(r.ctx)
+		err = r.phone.Register(r.ctx)
 	case "roam":
-		return "", r.phone.Roam(r.ctx, sip.SystemNetwork(), words[1])
-	case "heard":
-		h := r.call.Audio.Hearing(r.call.Audio)
-		if h.Wrong > 0 {
-			return "", fmt.Errorf("%d packets came back altered", h.Wrong)
-		}
-		return strconv.Itoa(h.Heard), nil
+		err = r.phone.Roam(r.ctx, sip.SystemNetwork(), words[1])
 	default:
+		if r.phone == nil {
+			return "", false, nil
+		}
 		return r.ofCall(words[0])
 	}
-	return "", nil
+	return "", true, err
 }
 
 // ofCall are the commands for the latest call.
-func (r *roaming) ofCall(command string) (answer string, err error) {
+func (r *roaming) ofCall(command string) (answer string, known bool, err error) {
 	switch command {
 	case "ring":
 		r.call, err = r.phone.AwaitCall(patience)
 		if err == nil {
 			r.call.Ring()
 		}
+	case "heard":
+		h := r.call.Audio.Hearing(r.call.Audio)
+		if h.Wrong > 0 {
+			err = fmt.Errorf("%d packets came back altered", h.Wrong)
+		}
+		answer = strconv.Itoa(h.Heard)
+	case "hearing":
+		answer = hearingOf(r.call.Audio.Received()).String()
 	case "uuid":
-		return r.call.UUID(), nil
+		answer = r.call.UUID()
 	case "answer":
 		err = r.call.Answer()
 		r.talk()
@@ -80,14 +95,19 @@ func (r *roaming) ofCall(command string) (answer string, err error) {
 		r.talk()
 	case "reinvite":
 		_, err = r.call.Reinvite(r.call.Audio.SDP("sendrecv")).Await(patience, "200")
+	case "reinvite-anew": // from where the bridge does not know it
+		x := r.call.Reinvite(r.call.Audio.SDP("sendrecv"))
+		if _, err = x.Await(patience, "401"); err == nil {
+			_, err = r.phone.Authorized(x).Await(patience, "200")
+		}
 	case "reinvited":
 		_, err = r.call.Await(patience, "INVITE")
 	case "over":
 		err = r.call.AwaitOver(patience)
 	default:
-		err = errors.New("no such command")
+		return "", false, nil
 	}
-	return "", err
+	return answer, true, err
 }
 
 // talk goes on until the next talk, or the end of the test.
