@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"

@@ -17,7 +17,7 @@ type phone struct {
 	Registrar      string // "sip:127.0.0.1:5060;transport=tcp"; "": does not register and waits for calls
 	CAFile         string // PEM that the registrar's certificate is checked with, for TLS
 	Instance       string // UUID of +sip.instance
-	SRTP           string // its mediaenc: srtp or srtp-mand; "": it does not encrypt
+	SRTP           string // its mediaenc: srtp, srtp-mand or dtls_srtp; "": it does not encrypt
 	Auto           bool   // answers at once, with no 180
 	Audio          []byte // A-law that it plays, whatever law is used on the wire
 
@@ -78,7 +78,7 @@ ctrl_tcp_listen %[7]s
 snd_path %[3]s
 `, phoneIP, p.sip, p.dir, freePort(t, phoneIP, 8), 65000, modules(t), p.control)
 	if p.SRTP != "" {
-		text += "module srtp.so\n"
+		text += "module srtp.so\nmodule dtls_srtp.so\n"
 	}
 	if p.CAFile != "" {
 		text += "sip_cafile " + p.CAFile + "\n"

@@ -23,6 +23,7 @@ var nats = map[string]struct {
 	"full cone":       {cone + remember + `chain in { type nat hook prerouting priority dstnat; iifname wan dnat ip to udp dport map @inside; }`, behaviour{true, "anybody"}},
 	"restricted":      {cone + remember + `chain in { type nat hook prerouting priority dstnat; iifname wan ip saddr . udp dport @written dnat ip to udp dport map @inside; }`, behaviour{true, "the address"}},
 	"port-restricted": {cone, behaviour{true, "address and port"}},
+	"none":            {"", behaviour{true, "anybody"}},
 	"symmetric":       {`chain out { type nat hook postrouting priority srcnat; oifname wan masquerade random,fully-random; }`, behaviour{false, "address and port"}},
 }
 
@@ -65,6 +66,9 @@ func newHome(t testing.TB, n int, kind string) *home {
 		}
 	}
 	h.router.do(t, "route")
+	if kind == "none" { // then the inside is known outside
+		ip(t, "route", "add", fmt.Sprintf("192.168.%d.0/24", n), "via", h.outside())
+	}
 	h.rules(t, nats[kind].rules)
 	if got, want := observe(t, h.inside), nats[kind].behaviour; got != want {
 		t.Fatalf("the NAT %q behaves as %+v, want %+v", kind, got, want)

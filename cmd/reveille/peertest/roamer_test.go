@@ -64,14 +64,14 @@ func (r *roaming) command(words []string) (answer string, known bool, err error)
 		if r.phone == nil {
 			return "", false, nil
 		}
-		return r.ofCall(words[0])
+		return r.ofCall(words)
 	}
 	return "", true, err
 }
 
 // ofCall are the commands for the latest call.
-func (r *roaming) ofCall(command string) (answer string, known bool, err error) {
-	switch command {
+func (r *roaming) ofCall(words []string) (answer string, known bool, err error) {
+	switch words[0] {
 	case "ring":
 		r.call, err = r.phone.AwaitCall(patience)
 		if err == nil {
@@ -90,6 +90,11 @@ func (r *roaming) ofCall(command string) (answer string, known bool, err error) 
 	case "answer":
 		err = r.call.Answer()
 		r.talk()
+	case "answer-quietly":
+		err = r.call.Answer()
+	case "say": // so many packets, and then nothing
+		frames, _ := strconv.Atoi(words[1])
+		err = r.call.Audio.Play(r.ctx, frames)
 	case "resound":
 		err = r.phone.Resound(r.ctx, r.call)
 		r.talk()

@@ -30,7 +30,11 @@ let connection;
 const Native = RTCPeerConnection;
 window.RTCPeerConnection = function (config) {
   connection = new Native({ ...config, encodedInsertableStreams: true });
-  connection.addEventListener("track", ({ receiver }) => look("received", receiver.createEncodedStreams()));
+  const seen = new Set(); // after a hold the track comes again
+  connection.addEventListener("track", ({ receiver }) => {
+    if (!seen.has(receiver)) look("received", receiver.createEncodedStreams());
+    seen.add(receiver);
+  });
   for (const kind of ["connectionstatechange", "iceconnectionstatechange", "icecandidateerror"])
     connection.addEventListener(kind, (e) => tell(kind, { why: e.errorText || connection.connectionState + " " + connection.iceConnectionState }));
   return connection;
@@ -68,8 +72,8 @@ const orders = {
   },
   sleep: () => location.reload(), // with all that a page takes with it: its WebSocket, without a word of SIP
   answer: () => call.answer(),
-  hold: () => call.hold(true),
-  unhold: () => call.hold(false),
+  hold: () => call.hold(true, () => tell("settled")),
+  unhold: () => call.hold(false, () => tell("settled")),
   digit: ({ digit }) => call.digit(digit),
   hangUp: () => call.hangUp(),
   stats: async () => {
