@@ -63,6 +63,11 @@ func TestRTPBleed(t *testing.T) {
 			if sent < 1000 || udp > 0 {
 				t.Errorf("the stranger sent %d packets, want many, and got %d, want none", sent, udp)
 			}
+			for side, figures := range record["media"].(map[string]any) {
+				if f := figures.(map[string]any); f["dropped"] == 0.0 || f["invalid"] == 0.0 {
+					t.Errorf("the record of the %s counts no strangers: %v", side, f)
+				}
+			}
 			b.stop(t)
 		})
 	}

@@ -2,6 +2,7 @@ package peertest
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"strconv"
 	"testing"
@@ -47,7 +48,8 @@ func TestLossIsOnRecord(t *testing.T) {
 			phone.do(t, "over")
 			device := b.record(t)["media"].(map[string]any)["device"].(map[string]any)
 			t.Logf("the router lost %d packets and doubled %d; the record: %v", lost, twice, device)
-			if device["lost"] != float64(lost) || device["packets"] != float64(340-lost+twice) || c.loss > 0 && lost == 0 {
+			doubled, _ := device["duplicates"].(float64)
+			if device["lost"] != float64(lost) || doubled != float64(twice) || device["packets"] != float64(340-lost+twice) || c.loss > 0 && lost == 0 {
 				t.Errorf("the router lost %d of 340 packets and doubled %d; the record says %v", lost, twice, device)
 			}
 			got := hearingOf(call.Audio.Received())
@@ -78,4 +80,36 @@ func (h *home) counted(t testing.TB, name string) int {
 	n, err := strconv.Atoi(m[1])
 	must(t, err)
 	return n
+}
+
+// TestOrderIsOnRecord: packets that overtake each other reach the carrier as they come, and are counted.
+func TestOrderIsOnRecord(t *testing.T) {
+	if !inOwnNetwork(t, 1) {
+		return
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		t.Fatalf("packets overtake each other by way of a TUN device, which is not there: %v", err)
+	}
+	h := newHome(t, 1, "none")
+	h.router.do(t, "swap")
+	b := (&bridge{}).start(t)
+	h.rules(t, fmt.Sprintf(`chain by { type filter hook prerouting priority mangle; iifname lan udp dport %d-%d meta mark set 1; }`, b.FirstRTP, b.LastRTP))
+	phone := h.phone(t, b)
+	call, err := outsideCarrier(t, b).Invite(siptest.Invitation{To: b.Number})
+	must(t, err)
+	phone.do(t, "ring")
+	phone.do(t, "answer-quietly")
+	talk(t, call)
+	phone.do(t, "say 205")
+	waitUntil(t, "the carrier to hear the last packet", func() bool { return hearingOf(call.Audio.Received()).last == 204 })
+	_, err = call.Bye().Await(patience, "200")
+	must(t, err)
+	phone.do(t, "over")
+	swapped, err := strconv.Atoi(h.router.do(t, "swapped"))
+	must(t, err)
+	got, device := hearingOf(call.Audio.Received()), b.record(t)["media"].(map[string]any)["device"].(map[string]any)
+	if device["reordered"] != float64(swapped) || got.late != swapped || got.missing+got.twice+got.wrong > 0 || swapped < 20 {
+		t.Errorf("%d packets were overtaken; the carrier heard %+v, the record says %v", swapped, got, device)
+	}
+	b.stop(t)
 }

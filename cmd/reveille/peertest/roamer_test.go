@@ -29,7 +29,7 @@ type commands interface {
 
 // hostMain is the program of a host's process: it reads commands and answers each with a line.
 func hostMain() int {
-	can := []commands{&machine{}, &roaming{ctx: context.Background()}, &calling{ctx: context.Background()}, &probe{}, &bleeder{}}
+	can := []commands{&machine{}, &roaming{ctx: context.Background()}, &calling{ctx: context.Background()}, &probe{}, &bleeder{}, &swapper{}}
 	in := bufio.NewScanner(os.Stdin)
 	for n := 1; in.Scan(); n++ {
 		answer, err := obey(can, strings.Fields(in.Text()))
