@@ -6,22 +6,16 @@ import (
 	"reveille/rtp"
 )
 
-// openAudio reads the trunk's offer and, for early media, answers it: the SDP
-// of the 180 is then the answer, and the 200 repeats it (RFC 3261 §13.2.1).
-// Without early media the session opens with the first INVITE to a device.
-// nil: all is well.
+// openAudio takes the call's media ports and reads the trunk's offer before any
+// device is woken: a phone must not ring for a call that cannot be. For early
+// media it answers: the SDP of the 180 is then the answer, and the 200 repeats
+// it (RFC 3261 §13.2.1). nil: all is well.
 func (c *Call) openAudio() *Ending {
-	offer := c.in.Offer()
-	if c.srtp() == rtp.SRTPRequired { // whether that can be is known now
-		if err := c.openSession(); err != nil {
-			return c.mediaEnding(err)
-		}
-	}
-	if offer == nil || !*c.in.Trunk().Config().EarlyMedia {
-		return nil
-	}
 	if err := c.openSession(); err != nil {
 		return c.mediaEnding(err)
+	}
+	if c.in.Offer() == nil || !*c.in.Trunk().Config().EarlyMedia {
+		return nil
 	}
 	sdp, err := c.session.Answer(rtp.Trunk)
 	if err != nil {
@@ -32,9 +26,6 @@ func (c *Call) openAudio() *Ending {
 }
 
 func (c *Call) openSession() error {
-	if c.session != nil {
-		return nil
-	}
 	trunk := c.in.Trunk().Config()
 	s, err := c.bridge.relay.Open(rtp.SessionOptions{ID: c.id, TrunkAddress: c.in.LocalAddress(), TrunkSRTP: c.srtp(),
 		Sound: rtp.Sound{Ringback: trunk.Ringback, Tone: trunk.Tone}})

@@ -28,7 +28,7 @@ type Call struct {
 
 	state   string // where it is, for logs and metrics
 	ext     *Extension
-	session *rtp.Session // the audio; opened before the first INVITE to a device
+	session *rtp.Session // the audio; opened before the first push
 	early   []byte       // SDP of our 180s, nil for plain ones
 	devices []*device
 	watch   *location.Watcher

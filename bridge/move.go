@@ -95,9 +95,6 @@ func (c *Call) on(d *device, flowID string) bool {
 // INVITE: the device knows the call by it. A From tag of its own makes that one
 // a dialog of its own (RFC 3261 §12).
 func (c *Call) ring(ctx context.Context, d *device, b location.Binding) error {
-	if err := c.openSession(); err != nil {
-		return err
-	}
 	offer, err := c.offerFor(d, b)
 	if err != nil {
 		return c.unfit(d, err)

@@ -64,9 +64,10 @@ func TestPushTellsOfVideo(t *testing.T) {
 	for name, test := range map[string]struct {
 		lines string
 		want  bool
-	}{"with video": {camera, true}, "without": {"", false}} {
+		early bool
+	}{"with video": {camera, true, true}, "without early media": {camera, true, false}, "without": {"", false, true}} {
 		t.Run(name, func(t *testing.T) {
-			call(t, nil, func(w *world) {
+			call(t, func(s *setup) { s.trunk.EarlyMedia = &test.early }, func(w *world) {
 				w.sleeping(phoneOptions{script: siptest.AnswerAfter(0)})
 				c := w.invite(siptest.Invitation{Audio: func(a *siptest.Audio) { a.Beside(test.lines) }})
 				w.await(c, 10*time.Second, "200")
