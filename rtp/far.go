@@ -207,6 +207,9 @@ func voipMetrics(b *rtcp.VoIPMetricsReportBlock) VoIPMetrics {
 	}
 }
 
+// videoRate is the RTP clock of all video (RFC 3551 §5).
+const videoRate = 90000
+
 // stats gives the figures of a side; at converts a moment.
 func (p *path) stats(side Side, at func(moment) time.Time) SideStats {
 	e, other := &p.ends[side], &p.ends[side.Other()]
@@ -216,6 +219,9 @@ func (p *path) stats(side Side, at func(moment) time.Time) SideStats {
 	s.FarLost, s.FarLossFraction, s.FarLossRatio = e.far.lost, float64(e.far.fraction)/256, e.far.lossRatio()
 	s.Reports, s.VoIP = e.far.reports, e.far.voip
 	way := (e.far.rtt + other.far.rtt) / 2 // as far as it is known
+	if e.got.rate == videoRate || other.got.rate == videoRate { // the score is one of speech
+		return s
+	}
 	if s.Packets > 0 {
 		q := quality{impairment(e.codec), e.got.lossRatio(), way + playout(e.got.jitterNow())}
 		s.MOS = opinion(q.rating())

@@ -87,8 +87,8 @@ func TestVideoIsRelayed(t *testing.T) {
 		w.same("RTCP on the RTP port", trunk.heard(), nil)
 		device.sendTo(device.ours.RTCP, pli)
 		time.Sleep(time.Millisecond)
-		if n := w.session.Stats().Video.Device.Packets; n != 5 {
-			t.Errorf("%d packets of the device's video are counted", n)
+		if s := w.session.Stats().Video.Device; s.Packets != 5 || s.MOS != 0 {
+			t.Errorf("of the device's video: %+v", s)
 		}
 		w.session.Close()
 		if n := w.net.Open(); n != 4 { // the peers' own
