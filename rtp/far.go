@@ -218,7 +218,7 @@ func (p *path) stats(side Side, at func(moment) time.Time) SideStats {
 	s.RTTMS = float64(e.far.rtt) / float64(time.Millisecond)
 	s.FarLost, s.FarLossFraction, s.FarLossRatio = e.far.lost, float64(e.far.fraction)/256, e.far.lossRatio()
 	s.Reports, s.VoIP = e.far.reports, e.far.voip
-	way := (e.far.rtt + other.far.rtt) / 2 // as far as it is known
+	way := (e.far.rtt + other.far.rtt) / 2                      // as far as it is known
 	if e.got.rate == videoRate || other.got.rate == videoRate { // the score is one of speech
 		return s
 	}
