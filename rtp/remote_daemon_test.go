@@ -319,6 +319,14 @@ func TestDaemonSDES(t *testing.T) {
 		if got := s.session.Encrypted(Device); got != suite {
 			t.Errorf("encrypted with %q, want %q", got, suite)
 		}
+		s.device.srtp = &rtptest.SRTP{Suite: "AES_CM_128_HMAC_SHA1_80", Seed: 5} // a key that it brings in mid-call
+		s.reoffer(s.device, Device, "sendrecv")
+		s.talks(s.trunk, s.device)
+		s.talks(s.device, s.trunk)
+		s.reoffer(s.trunk, Trunk, "sendonly")
+		s.reoffer(s.trunk, Trunk, "sendrecv")
+		s.talks(s.trunk, s.device)
+		s.talks(s.device, s.trunk)
 		s.session.Close()
 	}
 }
