@@ -18,7 +18,7 @@ const (
 // look asks the daemon for its figures. It must not be called with the session's mu held: its answer may take a while.
 func (r *remote) look() {
 	r.s.mu.Lock()
-	asks := r.s.audio.path.connected && !r.s.closed && !r.dead()
+	asks := r.given && r.s.audio.path.connected && !r.s.closed && !r.dead() // given: it knows the call
 	engine, name := r.engine, r.name()
 	r.s.mu.Unlock()
 	if !asks {
