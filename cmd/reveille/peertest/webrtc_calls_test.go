@@ -11,7 +11,7 @@ import (
 func TestWebPhoneInCalls(t *testing.T) {
 	t.Parallel()
 	w := newWebCall(t)
-	call, _ := w.answered(t)
+	call := w.answered(t)
 	for i, c := range []struct{ order, tells, direction string }{{"hold", "held", "a=sendonly"}, {"unhold", "unheld", "a=sendrecv"}} {
 		w.page.order(c.order, nil)
 		w.page.await(t, c.tells)
