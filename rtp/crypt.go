@@ -3,7 +3,6 @@ package rtp
 import (
 	"encoding/binary"
 	"errors"
-	"slices"
 	"time"
 
 	"reveille/rtp/sdp"
@@ -65,7 +64,7 @@ func (c *crypt) next(theirs, ours sdp.Crypto, now moment) (n *crypt, err error) 
 			return nil, err
 		}
 		if c != nil {
-			n.former, n.until, n.known = c.in, now+oldKey, slices.Clone(c.in.sources)
+			n.former, n.until, n.known = c.in, now+oldKey, c.in.latest()
 		}
 	}
 	if c == nil || !same(c.ours, ours) {
@@ -73,7 +72,7 @@ func (c *crypt) next(theirs, ours sdp.Crypto, now moment) (n *crypt, err error) 
 			return nil, err
 		}
 		if c != nil { // a stream keeps its rollover counter (RFC 3711 §3.3.1)
-			n.out.sources = slices.Clone(c.out.sources)
+			n.out.sources = c.out.latest()
 		}
 	}
 	return n, nil

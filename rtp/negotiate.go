@@ -68,15 +68,18 @@ func (s *Session) parse(side Side, body []byte, kinds sdp.Kinds) (*sdp.Descripti
 	if err != nil || d.Checked() { // ICE finds the peer, and nothing is sent to its address
 		return d, err
 	}
-	// The address of a socket never changes, so this needs no lock.
-	ours, theirs := s.audio.sockets[side].address, d.Addr.Addr()
-	if ours.Is4() != theirs.Is4() {
+	s.mu.Lock()
+	ours := s.audio.sockets[side].address
+	s.mu.Unlock()
+	if theirs := d.Addr.Addr(); ours.Is4() != theirs.Is4() {
 		return nil, fmt.Errorf("%w: the %v's media address is %v, ours is %v: not the same IP version",
 			ErrNotAcceptable, side, theirs, ours)
 	}
-	// Two peers that describe our own ports would have us send one packet round and round.
-	if theirs == ours && s.relay.ports.owns(d.Addr.Port()) {
+	if s.owns(d.Addr) || s.owns(d.RTCP) {
 		return nil, fmt.Errorf("%w: the %v's media address is a port of our own", ErrNotAcceptable, side)
+	}
+	if v := d.Video; v != nil && (ours.Is4() != v.Addr.Addr().Is4() || s.owns(v.Addr) || s.owns(v.RTCP)) {
+		d.Video = nil
 	}
 	return d, nil
 }

@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -249,6 +250,16 @@ func TestUnreachableDescriptions(t *testing.T) {
 		own := body(netip.AddrPortFrom(relayIP, w.session.audio.sockets[Device].port), "8")
 		if err := w.session.SetOffer(Trunk, own); !errors.Is(err, ErrNotAcceptable) || !strings.Contains(err.Error(), "our own") {
 			t.Errorf("%v", err)
+		}
+		port := w.session.audio.sockets[Device].port
+		elsewhere := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.77"), port) // which this machine has, too
+		for what, offer := range map[string][]byte{
+			"RTCP":            w.trunk.sdp("8", fmt.Sprintf("rtcp:%d IN IP4 %v", port+1, relayIP)),
+			"another address": body(elsewhere, "8"),
+		} {
+			if err := w.session.SetOffer(Trunk, offer); !errors.Is(err, ErrNotAcceptable) || !strings.Contains(err.Error(), "our own") {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
 		if err := w.session.SetOffer(Trunk, []byte("v=0")); !errors.Is(err, ErrBadSDP) {
 			t.Errorf("%v", err)

@@ -3,6 +3,7 @@ package rtp
 import (
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -81,4 +82,19 @@ func (p *ports) release(port uint16) {
 	defer p.mu.Unlock()
 	p.held[port/2] = false
 	p.resting = append(p.resting, resting{port, time.Now().Add(p.rest)})
+}
+
+// owns reports whether an address is that of a port which one of our calls has, by whatever address of this machine. Two
+// peers that describe such ports would have us send one packet round and round.
+func (s *Session) owns(a netip.AddrPort) bool {
+	if !a.IsValid() || a.Addr().IsUnspecified() || !s.relay.ports.owns(a.Port()) {
+		return false
+	}
+	s.mu.Lock()
+	known := a.Addr() == s.relay.address
+	for _, sock := range s.audio.sockets {
+		known = known || a.Addr() == sock.address
+	}
+	s.mu.Unlock()
+	return known || s.relay.engine.try(netip.AddrPortFrom(a.Addr(), 0)) == nil // only an address of this machine can be bound
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"reveille/rtp/sdp"
 )
@@ -31,9 +32,13 @@ type srtpSource struct {
 	reportIndex uint32 // of the last SRTCP packet sent
 }
 
-// maxSources bounds what is kept of one stream; only packets that are authentic, or believed, come to be counted. A
-// call has a few: each hold, transfer or announcement may bring a new one.
-const maxSources = 32
+// maxSources bounds what is kept of one key; only packets that are authentic, or believed, come to be counted. A call has
+// a few: each hold, transfer or announcement may bring a new one. None is ever forgotten for another: it could come
+// again, with numbers that its key has been used for. The next key knows the latest only.
+const (
+	maxSources    = 1024
+	latestSources = 32
+)
 
 // window remembers which of the last 64 packets have come (RFC 3711 §3.3.2: at least 64).
 type window struct {
@@ -96,13 +101,18 @@ func (k *keyed) source(ssrc uint32) *srtpSource {
 	return nil
 }
 
-// keep enters a source, in the place of the oldest if there are too many.
+// full reports whether the key has had as many sources as it may.
+func (k *keyed) full() bool { return len(k.sources) >= maxSources }
+
+// keep enters a source.
 func (k *keyed) keep(s srtpSource) *srtpSource {
-	if len(k.sources) == maxSources {
-		k.sources = append(k.sources[:0], k.sources[1:]...)
-	}
 	k.sources = append(k.sources, s)
 	return &k.sources[len(k.sources)-1]
+}
+
+// latest are the sources that another key goes on with.
+func (k *keyed) latest() []srtpSource {
+	return slices.Clone(k.sources[max(0, len(k.sources)-latestSources):])
 }
 
 // seal encrypts an RTP or RTCP packet in place; it grows by the tag, into its capacity.
@@ -112,6 +122,9 @@ func (k *keyed) seal(packet []byte) ([]byte, error) {
 	}
 	ssrc, seq := binary.BigEndian.Uint32(packet[8:]), binary.BigEndian.Uint16(packet[2:])
 	s := k.source(ssrc)
+	if s == nil && k.full() {
+		return nil, errSpent
+	}
 	if s == nil {
 		s = k.keep(srtpSource{ssrc: ssrc})
 	}
@@ -151,6 +164,8 @@ func (k *keyed) open(packet []byte, guess uint64) ([]byte, error) {
 		if !s.rtp.fresh(index) {
 			return nil, errReplayed
 		}
+	} else if k.full() {
+		return nil, errSpent
 	} else {
 		index = guess<<16 | uint64(seq)
 	}
@@ -212,6 +227,9 @@ const (
 func (k *keyed) sealRTCP(packet []byte) ([]byte, error) {
 	t, ssrc := k.rtcp, binary.BigEndian.Uint32(packet[4:])
 	s := k.source(ssrc)
+	if s == nil && k.full() {
+		return nil, errSpent
+	}
 	if s == nil {
 		s = k.keep(srtpSource{ssrc: ssrc})
 	}
@@ -249,6 +267,8 @@ func (k *keyed) openRTCP(packet []byte) ([]byte, error) {
 	switch {
 	case word&encryptedRTCP == 0:
 		return nil, errForged
+	case s == nil && k.full():
+		return nil, errSpent
 	case s != nil && !s.rtcp.fresh(index):
 		return nil, errReplayed
 	}

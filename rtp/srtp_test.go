@@ -225,14 +225,20 @@ func TestSRTPNeverUsesAKeyStreamTwice(t *testing.T) {
 	if _, err := out.seal(bytes.Clone(talker.Next([]byte("no room")))[:19:19]); !errors.Is(err, errRoom) {
 		t.Errorf("sealed into no room: %v", err)
 	}
-	for ssrc := range uint32(2 * maxSources) {
+	for ssrc := range uint32(2 * maxSources) { // however many others come in between
 		talker.SSRC = 100 + ssrc
-		if _, err := out.seal(roomy(talker.Next([]byte("x")))); err != nil {
-			t.Fatal(err)
+		if _, err := out.seal(roomy(talker.Next([]byte("x")))); (err == nil) != (ssrc < maxSources-1) {
+			t.Fatalf("source %d: %v", ssrc, err)
 		}
 	}
-	if len(out.sources) != maxSources {
-		t.Errorf("%d sources are kept", len(out.sources))
+	if _, err := out.seal(roomy(again)); !errors.Is(err, errReplayed) {
+		t.Errorf("sealed again after many sources: %v", err)
+	}
+	if _, err := out.seal(roomy(sr(7, 1))); !errors.Is(err, errSpent) || len(out.sources) != maxSources {
+		t.Errorf("%d sources are kept, and another one's report: %v", len(out.sources), err)
+	}
+	if l := out.latest(); len(l) != latestSources || l[len(l)-1].ssrc != 100+maxSources-2 {
+		t.Errorf("another key goes on with %d sources, the latest %d", len(l), l[len(l)-1].ssrc)
 	}
 }
 

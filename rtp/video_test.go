@@ -229,3 +229,30 @@ func TestVideoIsProtectedAsTheAudioIs(t *testing.T) {
 		}
 	})
 }
+
+// Video that is described at a port of our own, or in the other IP version, is declined; it would go round and round.
+func TestVideoAtAPortOfOurOwnIsDeclined(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, trunk, device := videoCall(t)
+		if !w.session.HasVideo(Trunk) {
+			t.Fatal("no video")
+		}
+		describe := func(p *peer, line string) []byte {
+			return append(p.sdp("8 101"), line+"a=rtpmap:99 H264/90000\r\n"...)
+		}
+		line := func(to netip.AddrPort) string {
+			return fmt.Sprintf("m=video %d RTP/AVP 99\r\nc=IN IP4 %v\r\n", to.Port(), to.Addr())
+		}
+		for what, text := range map[string]string{
+			"RTP":  line(device.ours.Addr),
+			"RTCP": line(netip.AddrPortFrom(trunkIP, 4010)) + fmt.Sprintf("a=rtcp:%d IN IP4 %v\r\n", device.ours.RTCP.Port(), relayIP),
+			"IPv6": "m=video 4010 RTP/AVP 99\r\nc=IN IP6 2001:db8::1\r\n",
+		} {
+			answer, err := w.session.Reoffer(Trunk, describe(w.trunk, text))
+			w.must(err)
+			if trunk.learnVideo(w.trunk, answer, nil); trunk.ours != nil || w.session.HasVideo(Trunk) {
+				t.Errorf("%s: video is taken\n%s", what, answer)
+			}
+		}
+	})
+}
