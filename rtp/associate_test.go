@@ -130,7 +130,7 @@ func TestHandoverBringsAnotherPhone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, p := shakenCall(t, nil)
 		undo := w.session.Handover()
-		offer, err := w.session.OfferWebRTC(Device)
+		_, err := w.session.OfferWebRTC(Device)
 		w.must(err)
 		w.trunk.say(nil, 3)
 		_ = p.Send(p.talker.Next([]byte("still here")))
@@ -140,7 +140,7 @@ func TestHandoverBringsAnotherPhone(t *testing.T) {
 		time.Sleep(3 * time.Second) // its next check
 		w.crosses(p)
 		w.session.Handover()
-		offer, err = w.session.OfferWebRTC(Device)
+		offer, err := w.session.OfferWebRTC(Device)
 		w.must(err)
 		other := w.phone(w.peer(netip.AddrPortFrom(deviceIP, 8000), 0x9999), func(d *rtptest.DTLS) { d.Ufrag = "other" })
 		w.answerTo(other, offer)
