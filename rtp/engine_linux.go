@@ -41,12 +41,15 @@ func (e *workers) open(addr netip.AddrPort, to receiver) (outlet, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := w.add(fd, to)
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, err
+	err = makeRoom(fd, to)
+	if err == nil {
+		var s *udpSocket
+		if s, err = w.add(fd, to); err == nil {
+			return s, nil
+		}
 	}
-	return o, nil
+	_ = unix.Close(fd)
+	return nil, err
 }
 
 // pick chooses the worker of a socket.
