@@ -26,7 +26,7 @@ type far struct {
 	reported moment        // when that came
 	sent     uint32        // packets that it says it has sent
 	sending  bool          // they were more than in the report before
-	voip     VoIPMetrics
+	voip     *VoIPMetrics  // nil: it has sent none
 }
 
 // VoIPMetrics is what a peer has measured itself (RTCP-XR, RFC 3611 §4.7), by its last report. What it did not measure
@@ -175,7 +175,8 @@ func (p *path) readExtended(side Side, blocks []rtcp.ReportBlock, now moment) {
 			}
 		case *rtcp.VoIPMetricsReportBlock:
 			if other.got.started && b.SSRC == other.got.ssrc {
-				e.far.voip = voipMetrics(b)
+				voip := voipMetrics(b)
+				e.far.voip = &voip
 			}
 		}
 	}
@@ -217,7 +218,10 @@ func (p *path) stats(side Side, at func(moment) time.Time) SideStats {
 	s.Codec = e.codec
 	s.RTTMS = float64(e.far.rtt) / float64(time.Millisecond)
 	s.FarLost, s.FarLossFraction, s.FarLossRatio = e.far.lost, float64(e.far.fraction)/256, e.far.lossRatio()
-	s.Reports, s.VoIP = e.far.reports, e.far.voip
+	s.Reports = e.far.reports
+	if e.far.voip != nil {
+		s.VoIP = *e.far.voip
+	}
 	way := (e.far.rtt + other.far.rtt) / 2                      // as far as it is known
 	if e.got.rate == videoRate || other.got.rate == videoRate { // the score is one of speech
 		return s

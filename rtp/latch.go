@@ -23,7 +23,7 @@ type latch struct {
 	signalled netip.AddrPort // from the peer's description; zero before one is known
 	closes    moment         // when it closes; 0 until the first packet after it was opened
 	heard     moment         // when the locked source was last heard, kept while open
-	tries     [3]candidate   // sources seen while open
+	tries     *[3]candidate  // sources seen while open; nil while closed
 	former    netip.AddrPort // the peer whose place this one has taken: never believed
 	via       netip.Addr     // where the peer's SIP comes from; zero if that says nothing
 }
@@ -54,8 +54,11 @@ func (l *latch) reopen() {
 	if l.checked {
 		return
 	}
-	l.open, l.closes, l.tries = true, 0, [3]candidate{}
+	l.open, l.closes, l.tries = true, 0, new([3]candidate)
 }
+
+// close ends a window.
+func (l *latch) close() { l.open, l.tries = false, nil }
 
 // destination is where to send: the latched source, else the described address, else nowhere (the zero AddrPort).
 func (l *latch) destination() netip.AddrPort {
@@ -82,7 +85,7 @@ func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment)
 		l.closes = now + latchWindow
 	}
 	if now > l.closes {
-		l.open = false
+		l.close()
 		return src == l.destination()
 	}
 	if src == l.locked {
@@ -94,7 +97,8 @@ func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment)
 	}
 	c := l.candidate(src, ssrc, seq, now)
 	if c.count >= latchPackets && !l.outranked(c, now) {
-		l.locked, l.open = src, false
+		l.locked = src
+		l.close()
 		return true
 	}
 	return src == l.signalled && !l.locked.IsValid()

@@ -10,7 +10,7 @@ import (
 )
 
 // callMemory is what the sockets' side of a talking call may take of our memory.
-const callMemory = 12 << 10
+const callMemory = 9 << 10
 
 // A call in which both sides talk takes little memory, and no goroutine.
 func TestMemoryOfACall(t *testing.T) {

@@ -183,7 +183,8 @@ func (g *guard) shaken(h *shake, k srtpKeys) {
 		return
 	}
 	if g.ice == nil {
-		end.latch.locked, end.latch.open = h.peer, false
+		end.latch.locked = h.peer
+		end.latch.close()
 	}
 	s.tell(Event{Kind: Secured, Side: g.side, At: s.relay.at(now), Cause: c.name()})
 }

@@ -50,7 +50,7 @@ type Event struct {
 }
 
 const (
-	eventBuffer = 16              // one of each kind and side; more are only repeated
+	eventBuffer = 8               // each side's first packet, keys, silence and its end: they are taken long before there are more
 	firstWithin = 5 * time.Second // from Connect: then a side without packets is an event
 )
 

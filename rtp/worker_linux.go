@@ -48,7 +48,7 @@ type udpSocket struct {
 	worker   *worker
 	to       receiver
 	place    int32
-	failures int // in a row; the worker's
+	failures int32 // in a row; the worker's
 
 	use sync.RWMutex // held for reading while fd is in use: another file may have the number the moment that it is closed
 	fd  int          // -1: closed

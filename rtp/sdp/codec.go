@@ -48,7 +48,7 @@ func static(pt uint8) (Codec, bool) {
 // and so are 64-95, which cannot be told from RTCP (RFC 5761 §4).
 func codecs(m *pion.MediaDescription) ([]Codec, error) {
 	maps, params := formatAttributes(m)
-	var list []Codec
+	list := make([]Codec, 0, min(len(m.MediaName.Formats), maxCodecs))
 	var seen [128]bool
 	for _, format := range m.MediaName.Formats {
 		n, err := strconv.ParseUint(format, 10, 7)
@@ -65,11 +65,40 @@ func codecs(m *pion.MediaDescription) ([]Codec, error) {
 			c, ok = static(pt)
 		}
 		if ok {
-			c.Fmtp = params[pt]
+			c.Name, c.Fmtp = lasting(c.Name), lasting(params[pt])
 			list = append(list, c)
 		}
 	}
 	return list, nil
+}
+
+// lasting is a copy of a text that holds nothing of the description it is from; what nearly all have is there once.
+func lasting(text string) string {
+	switch text {
+	case "":
+		return ""
+	case "PCMA":
+		return "PCMA"
+	case "PCMU":
+		return "PCMU"
+	case "G722":
+		return "G722"
+	case "G729":
+		return "G729"
+	case "opus":
+		return "opus"
+	case "telephone-event":
+		return "telephone-event"
+	case "audio":
+		return "audio"
+	case "RTP/AVP":
+		return "RTP/AVP"
+	case "0-15":
+		return "0-15"
+	case "0-16":
+		return "0-16"
+	}
+	return strings.Clone(text)
 }
 
 // formatAttributes collects a=rtpmap and a=fmtp by payload type.

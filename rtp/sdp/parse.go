@@ -105,10 +105,11 @@ func parseLine(value string) (Line, error) {
 	if len(fields) < 4 || len(fields) > 3+maxFormats {
 		return Line{}, fmt.Errorf("%w: m=%s", ErrBad, value)
 	}
-	for i := range fields {
-		fields[i] = strings.Clone(fields[i])
+	formats := make([]string, len(fields)-3)
+	for i := range formats {
+		formats[i] = lasting(fields[i+3])
 	}
-	return Line{Media: fields[0], Proto: fields[2], Formats: fields[3:]}, nil
+	return Line{Media: lasting(fields[0]), Proto: lasting(fields[2]), Formats: formats}, nil
 }
 
 // checkText refuses what no description may hold, above all the control characters with which a value could end its

@@ -81,7 +81,7 @@ func marshal(id, version uint64, d *Description) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write session description: %w", err)
 	}
-	return body, nil
+	return bytes.Clone(body), nil // without its spare room: it is kept
 }
 
 // declined is a line refused in place: as it was, with port 0 (RFC 3264 §6).
