@@ -21,8 +21,8 @@ func doctorCommand() *command {
 checked, and the cause with the next step. It takes 15 s at most. A bridge may be running: it is not disturbed.
 
   files      the configuration as for check; state_dir; certificates and when they end
-  sockets    sip.listen, http.listen, media.ports; whether the kernel may relay media; or each rtpengine, by a call that comes
-             to nothing
+  sockets    sip.listen, http.listen, media.ports; whether the kernel may relay media; or each rtpengine, by a call that
+             comes to nothing
   trunks     names (NAPTR, SRV, A, AAAA), OPTIONS, and the login by a REGISTER that only asks and changes nothing
   push       name, connection, certificate chain, clock, and the credentials: a push to a token that cannot exist
 

@@ -259,8 +259,11 @@ func (d *DTLS) Stop() {
 	}
 }
 
-// dial makes the library's end.
+// dial makes the library's end, of the description that is known now: another may come meanwhile.
 func (d *DTLS) dial() (*dtls.Conn, error) {
+	d.mu.Lock()
+	print, client, to := d.print, d.client(), net.UDPAddrFromAddrPort(d.remote)
+	d.mu.Unlock()
 	repeat := d.Repeat
 	if repeat == 0 {
 		repeat = 50 * time.Millisecond
@@ -270,15 +273,14 @@ func (d *DTLS) dial() (*dtls.Conn, error) {
 		dtls.WithDisableRetransmitBackoff(true),
 		dtls.WithInsecureSkipVerify(true),
 		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
-			if !strings.EqualFold(fingerprint(raw[0]), d.print) {
+			if !strings.EqualFold(fingerprint(raw[0]), print) {
 				return errors.New("another certificate")
 			}
 			return nil
 		}),
 	}
-	to := net.UDPAddrFromAddrPort(d.remote)
 	wire := &wire{d: d}
-	if d.client() {
+	if client {
 		var list []dtls.ClientOption
 		for _, o := range shared {
 			list = append(list, o)
