@@ -12,6 +12,9 @@ func (p *Phone) Invite(sdp string, extra ...Field) (*Call, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.o.Audio != nil {
+		p.o.Audio(audio)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.newCall(token() + "@phone")
