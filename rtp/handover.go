@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"math/rand/v2"
+	"net/netip"
 
 	"reveille/rtp/sdp"
 )
@@ -27,6 +28,7 @@ func (s *Session) Handover() (undo func()) {
 	if s.remote != nil {
 		back = s.remote.handover()
 	}
+	s.aside, _ = was[0].agent.(*guard)
 	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}, security: before.security, secret: before.secret}
 	s.remapLocked()
 	return func() {
@@ -40,9 +42,23 @@ func (s *Session) Handover() (undo func()) {
 		}
 		back()
 		s.remapLocked()
+		if g := s.aside; g != nil && g.timer != nil && !s.closed {
+			g.timer.Reset(consentTime) // it has not looked meanwhile
+		}
 		s.mu.Unlock()
 		s.Connect()
 	}
+}
+
+// asideLocked answers a check of a device that Handover has taken out, and follows it nowhere: else its ICE would have
+// failed when it gets the call back.
+func (g *guard) asideLocked(packet []byte, from netip.AddrPort) bool {
+	if g.ice == nil || len(packet) == 0 || packet[0] >= stunBelow {
+		return false
+	}
+	reply := g.ice.answer(packet, from, g.stream.session.relay.now())
+	g.sendLocked(reply, from)
+	return reply != nil
 }
 
 // fresh is an end of which nothing is known but what has been counted, and whose former peer is out.

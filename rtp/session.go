@@ -36,6 +36,7 @@ type Session struct {
 	video     *stream // nil: neither side has had any
 	exchanges [2]exchange
 	player    *player // rings the trunk; nil when silent
+	aside     *guard  // of a device that Handover has taken out, as long as that may be undone; nil: there is none, or it has no DTLS
 	remote    *remote // has the packets in place of sockets; nil with the engine builtin
 	watch     watch
 	counted   [2]uint64 // packets of each side that the metrics have
@@ -202,6 +203,7 @@ func (s *Session) Connect() {
 	if s.closed || s.audio.path.connected {
 		return
 	}
+	s.aside = nil
 	now := s.relay.now()
 	for _, st := range s.streams() {
 		st.path.connected = true

@@ -120,6 +120,9 @@ func (st *stream) pass(from origin, packet []byte, now moment) (p passing) {
 	s := st.session
 	s.mu.Lock()
 	defer s.mu.Unlock() // whatever becomes of it: the call goes on after a panic in here
+	if g := s.aside; g != nil && g.stream == st && from.side == g.side && !from.control && g.asideLocked(packet, from.addr) {
+		return p
+	}
 	if a := st.path.ends[from.side].keeper(from.control); a != nil && len(packet) > 0 && packet[0] < 64 {
 		p.agent = a
 		return p
