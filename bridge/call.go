@@ -311,6 +311,8 @@ func (c *Call) talking(ctx context.Context) state {
 	defer longest.Stop()
 	if c.session.VideoLeft(rtp.Trunk) { // it had to be answered before the device was asked
 		c.passOn(ctx, rtp.Device)
+	} else { // what it has said since the device was asked
+		c.passOn(ctx, rtp.Trunk)
 	}
 	for {
 		out := c.winner.out // which may be replaced

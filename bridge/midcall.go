@@ -24,6 +24,7 @@ type carry struct {
 	change   *sip.Change // to be answered; nil if it has been
 	refused  bool        // it was, because this took too long
 	proposal *rtp.Proposal
+	second   bool // it brings the one side what the other has said to the first
 	cancel   context.CancelFunc
 	slow     *time.Timer
 }
@@ -240,6 +241,8 @@ func (c *Call) agreed(ctx context.Context, k *carry, answer []byte) {
 	switch {
 	case ch == nil && err != nil:
 		c.log().Info("the answer to a change cannot be used", "leg", k.from.Other().String(), "err", err)
+	case ch == nil && !k.second:
+		c.passBack(ctx, k.from.Other())
 	case ch == nil:
 	case err != nil:
 		c.refuseChange(k.from, ch, err)
@@ -257,13 +260,19 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// passOn brings what one side has said to the other, if that does not know it.
-func (c *Call) passOn(ctx context.Context, from rtp.Side) {
-	if c.midcall().carrying != nil || c.winner == nil {
+// passOn brings what one side has said to the other, if that does not know it,
+// and then what the other has said back.
+func (c *Call) passOn(ctx context.Context, from rtp.Side) { c.bring(ctx, from, false) }
+
+// passBack is passOn for after the other side has been told.
+func (c *Call) passBack(ctx context.Context, from rtp.Side) { c.bring(ctx, from, true) }
+
+func (c *Call) bring(ctx context.Context, from rtp.Side, second bool) {
+	if c.mid != nil && c.mid.carrying != nil || c.winner == nil {
 		return
 	}
 	if p := c.session.Follow(from); p != nil {
-		c.carry(ctx, &carry{from: from, proposal: p})
+		c.carry(ctx, &carry{from: from, proposal: p, second: second})
 	}
 }
 

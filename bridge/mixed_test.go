@@ -61,7 +61,9 @@ func takes(kind string, ring time.Duration) func(*siptest.Call) {
 func TestPhonesOfAllKindsRingForOneCall(t *testing.T) {
 	for _, first := range kinds {
 		t.Run(first, func(t *testing.T) {
-			change, theirs := overTLS(t, "", func(s *setup) { s.columns = []string{"trunk", siptest.Bridge, "push", "phone1", "phone2", "phone3", "phone4"} })
+			change, theirs := overTLS(t, "", func(s *setup) {
+				s.columns = []string{"trunk", siptest.Bridge, "push", "phone1", "phone2", "phone3", "phone4"}
+			})
 			call(t, change, func(w *world) {
 				var winner *phone
 				for i, kind := range kinds {

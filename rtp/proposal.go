@@ -75,8 +75,9 @@ func speech(list []sdp.Codec) sdp.Codec {
 	return sdp.Codec{}
 }
 
-// Follow gives what a side's present description asks of the other side; nil if that knows already. It is for after
-// ReofferAnswer, and for when only one side has followed the other.
+// Follow gives what a side wants of the other side, by its present description; nil if that knows already. It is for
+// after ReofferAnswer, and for when only one side has followed the other. What the side wants is not what it has answered
+// to an offer that left it no choice: who is held does not hold.
 func (s *Session) Follow(from Side) *Proposal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,10 +85,12 @@ func (s *Session) Follow(from Side) *Proposal {
 	if e.remote == nil || other.remote == nil || other.ours == nil {
 		return nil
 	}
-	p := &Proposal{s: s, from: from, theirs: e.remote, done: true, carry: true, codecs: !covers(e.agreed(), other.agreed())}
+	wants := *e.remote
+	wants.Direction = e.wish
+	p := &Proposal{s: s, from: from, theirs: &wants, done: true, carry: true, codecs: !covers(e.agreed(), other.agreed())}
 	p.video = (e.agreedVideo() != nil) != (other.agreedVideo() != nil)
 	could := other.wish.Mirror()
-	if !p.codecs && !p.video && e.remote.Direction.And(could) == other.ours.Direction.And(could) && !s.staleLocked(from.Other()) {
+	if !p.codecs && !p.video && e.wish.And(could) == other.ours.Direction.And(could) && !s.staleLocked(from.Other()) {
 		return nil
 	}
 	return p
