@@ -148,6 +148,40 @@ func TestEventOfClosedSocket(t *testing.T) {
 	second.close()
 }
 
+// A socket that is given up after errors, in the moment that its call ends, does not keep its worker from the others.
+func TestGivenUpWhileClosed(t *testing.T) {
+	w := stillWorker(t)
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC) // recvfrom fails on it, each time
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := w.add(fd, hears(func([]byte, netip.AddrPort) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.use.RLock() // as in serve
+	closed := make(chan struct{})
+	go func() { s.close(); close(closed) }()
+	for s.use.TryRLock() { // until close waits
+		s.use.RUnlock()
+		runtime.Gosched()
+	}
+	given := make(chan struct{})
+	go func() {
+		for range maxReadErrors {
+			w.take(s)
+		}
+		s.use.RUnlock()
+		close(given)
+	}()
+	select {
+	case <-given:
+		<-closed
+	case <-time.After(10 * time.Second):
+		t.Fatal("the worker waits for the close, and the close for the worker")
+	}
+}
+
 // Sockets come and go under traffic, and what each hears was sent to it.
 func TestDescriptorsReused(t *testing.T) {
 	e := testEngine(t)

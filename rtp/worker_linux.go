@@ -174,7 +174,7 @@ func (w *worker) take(s *udpSocket) int {
 	// Others may pass too, such as an ICMP error that is reported on the socket.
 	if s.failures++; s.failures >= maxReadErrors {
 		_ = unix.EpollCtl(w.poll, unix.EPOLL_CTL_DEL, s.fd, nil)
-		w.log.Error("media socket given up after errors", "socket", s.local().String(), "err", errno)
+		w.log.Error("media socket given up after errors", "socket", boundTo(s.fd).String(), "err", errno)
 	}
 	return 0
 }
@@ -203,7 +203,12 @@ func (s *udpSocket) send(packet []byte, to netip.AddrPort) {
 func (s *udpSocket) local() netip.AddrPort {
 	s.use.RLock()
 	defer s.use.RUnlock()
-	switch a, _ := unix.Getsockname(s.fd); a := a.(type) {
+	return boundTo(s.fd)
+}
+
+// boundTo is the address of a descriptor. Who holds use already asks this: it cannot be had twice while a close waits.
+func boundTo(fd int) netip.AddrPort {
+	switch a, _ := unix.Getsockname(fd); a := a.(type) {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
