@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 
 	"reveille/rtp"
 )
@@ -49,11 +51,17 @@ func (c *Call) openSession() error {
 }
 
 func (c *Call) mediaEnding(err error) *Ending {
-	c.log().Info("the audio cannot be set up", "err", err)
+	level := slog.LevelInfo
+	if errors.Is(err, rtp.ErrNoSockets) { // no fault of this call: the next ones will fare no better
+		level = slog.LevelError
+	}
+	c.log().Log(context.Background(), level, "the audio cannot be set up", "err", err)
 	c.rec.step("audio refused", "", err.Error())
 	switch {
 	case errors.Is(err, rtp.ErrNoPorts):
 		return EndNoPorts
+	case errors.Is(err, rtp.ErrNoSockets):
+		return EndNoSockets
 	case errors.Is(err, rtp.ErrNoEngine):
 		return EndNoEngine
 	case errors.Is(err, rtp.ErrNotAcceptable):

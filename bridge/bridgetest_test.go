@@ -61,6 +61,7 @@ type setup struct {
 	tls       *tls.Config // of further listeners; nil: none
 	payload   push.PayloadConfig
 	engines   ng.Dial                    // to rtpengine daemons
+	noSockets error                      // what the system says in place of giving a media socket; nil: it gives one
 	services  func(*world, *push.Config) // changes the push services; nil: Apple's alone
 }
 
@@ -235,7 +236,12 @@ func (w *world) start() {
 	w.must(err)
 	w.relay, err = rtp.NewRelay(w.media, rtp.Options{Log: log, Registerer: w.metrics, LocalAddress: netip.MustParseAddr(bridgeIP),
 		Sounds: []rtp.Sound{{Ringback: w.setup.trunk.Ringback, Tone: w.setup.trunk.Tone}}, EngineDial: w.engines,
-		Listen: func(a netip.AddrPort) (rtp.PacketConn, error) { return host.ListenUDP(a) }})
+		Listen: func(a netip.AddrPort) (rtp.PacketConn, error) {
+			if w.noSockets != nil {
+				return nil, w.noSockets
+			}
+			return host.ListenUDP(a)
+		}})
 	w.must(err)
 	extensions := append([]bridge.Extension{w.extension}, w.more...)
 	accounts, err := bridge.NewAccounts(extensions)

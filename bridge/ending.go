@@ -38,6 +38,7 @@ var (
 	EndUnknownNumber = &Ending{Name: "unknown_number", Code: 404, Trunk: q850(1, "Unallocated number"), Verdict: "no extension has the dialled number"}
 	EndTooManyCalls  = &Ending{Name: "too_many_calls", Code: 486, Trunk: q850(34, "No circuit available"), Missed: true, Verdict: "the trunk's max_calls is reached"}
 	EndNoPorts       = &Ending{Name: "no_ports", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "media.ports is exhausted: widen the range"}
+	EndNoSockets     = &Ending{Name: "no_sockets", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "the system gives no media socket, though ports are free; the timeline says why"}
 	EndNoEngine      = &Ending{Name: "no_media_engine", Code: 503, Trunk: q850(34, "No circuit available"), Verdict: "no rtpengine takes calls: none answers, or all are drained"}
 	EndBadOffer      = &Ending{Name: "bad_offer", Code: 400, Trunk: q850(111, "Protocol error"), Verdict: "the trunk's SDP cannot be read"}
 	EndNoCodec       = &Ending{Name: "no_codec", Code: 488, Trunk: q850(88, "Incompatible destination"), Verdict: "trunk and device have no codec in common"}

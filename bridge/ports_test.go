@@ -1,6 +1,8 @@
 package bridge_test
 
 import (
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,4 +43,25 @@ func TestNoPortsNoPush(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A system without a socket for the audio is no fault of the trunk's offer, nor are the ports used up: the caller may come
+// by another way, and the next call when there are sockets again.
+func TestNoSocketsNoPush(t *testing.T) {
+	call(t, nil, func(w *world) {
+		p := w.sleeping(phoneOptions{wakes: 400 * time.Millisecond, script: siptest.AnswerAfter(time.Second)})
+		w.noSockets = os.NewSyscallError("socket", syscall.EMFILE)
+		refused := w.invite(siptest.Invitation{})
+		m := w.await(refused, time.Second, "503")
+		equal(t, "Reason", m.Get("Reason"), `Q.850;cause=34;text="No circuit available"`)
+		w.ended("no_sockets", 503)
+		equal(t, "pushes", len(w.sentPushes()), 0)
+		w.noSockets = nil
+		c := w.invite(siptest.Invitation{})
+		w.await(c, 5*time.Second, "200")
+		taken := w.taken(p)
+		w.talk(c, taken)
+		c.Bye()
+		w.must(taken.AwaitOver(time.Second))
+	})
 }

@@ -11,6 +11,9 @@ import (
 // ErrNoPorts says that every port pair of the range is in use or was until a moment ago. SIP answers 503.
 var ErrNoPorts = errors.New("no free media ports: widen media.ports, or take fewer calls")
 
+// ErrNoSockets says that the system gives us no socket, though ports are free. SIP answers 503.
+var ErrNoSockets = errors.New("no media socket")
+
 // quarantine is how long a pair rests after use, so that late packets of one call never reach the next.
 const quarantine = 5 * time.Second
 

@@ -103,6 +103,9 @@ func NewRelay(cfg Config, o Options) (*Relay, error) {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.engine = newEngine(r.log, o.Listen)
+	if cfg.Engine == builtin && o.Listen == nil {
+		r.countFiles(first, last)
+	}
 	if r.address, err = parseExternal(cfg.ExternalAddress); err != nil {
 		return nil, err
 	}
@@ -191,7 +194,7 @@ func (r *Relay) bind(st *stream, side Side) error {
 			return nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("open media port %d on %v: %w", s.port, s.address, err)
+			return fmt.Errorf("%w: port %d on %v: %w%s", ErrNoSockets, s.port, s.address, err, remedy(err))
 		}
 		r.log.Debug("media port is taken by another program, next one", "port", s.port)
 		port, err := r.ports.take()
@@ -201,6 +204,14 @@ func (r *Relay) bind(st *stream, side Side) error {
 		r.ports.release(s.port)
 		s.port = port
 	}
+}
+
+// remedy is what to do about an error of the system, where that is plain.
+func remedy(err error) string {
+	if errors.Is(err, syscall.EMFILE) {
+		return "; let the process open more files: LimitNOFILE= of its systemd unit, or ulimit -n"
+	}
+	return ""
 }
 
 // bindPair opens the RTP socket, once it is known that the RTCP port is to be had. The RTCP socket itself is opened when
