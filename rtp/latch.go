@@ -26,6 +26,7 @@ type latch struct {
 	tries     *[3]candidate  // sources seen while open; nil while closed
 	former    netip.AddrPort // the peer whose place this one has taken: never believed
 	via       netip.Addr     // where the peer's SIP comes from; zero if that says nothing
+	host      netip.Addr     // while open: only sources of this address may win; zero: others too
 }
 
 // candidate is a source on its way to win the latch.
@@ -54,7 +55,18 @@ func (l *latch) reopen() {
 	if l.checked {
 		return
 	}
-	l.open, l.closes, l.tries = true, 0, new([3]candidate)
+	l.open, l.closes, l.tries, l.host = true, 0, new([3]candidate), netip.Addr{}
+}
+
+// confine keeps an open window to the host that the peer is known to be at still; the zero Addr ends that, by a window of
+// its own.
+func (l *latch) confine(host netip.Addr) {
+	switch {
+	case host.IsValid() && l.open:
+		l.host = host
+	case !host.IsValid() && l.host.IsValid():
+		l.reopen()
+	}
 }
 
 // close ends a window.
@@ -81,6 +93,9 @@ func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment)
 	if src == l.former {
 		return false
 	}
+	if src != l.locked && l.foreign(src) { // nor does its clock count
+		return false
+	}
 	if l.closes == 0 {
 		l.closes = now + latchWindow
 	}
@@ -91,9 +106,6 @@ func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment)
 	if src == l.locked {
 		l.heard = now
 		return true
-	}
-	if l.foreign(src) {
-		return false
 	}
 	c := l.candidate(src, ssrc, seq, now)
 	if c.count >= latchPackets && !l.outranked(c, now) {
@@ -151,6 +163,9 @@ func (l *latch) outranked(c *candidate, now moment) bool {
 // to all ports would win whatever peer is silent, as a caller is who hears the ringback. Where the SIP comes by a proxy,
 // or by the other family, nothing is known.
 func (l *latch) foreign(src netip.AddrPort) bool {
+	if l.host.IsValid() && src.Addr() != l.host {
+		return true
+	}
 	return l.via.IsValid() && l.via.Is4() == src.Addr().Is4() && l.rank(src) > 1
 }
 

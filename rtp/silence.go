@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -68,7 +69,17 @@ func (s *Session) checkSilenceLocked(side Side, now moment) time.Duration {
 		s.audio.raiseLocked() // what comes from elsewhere is for the latch to judge
 		e.latch.reopen()
 	}
+	e.latch.confine(e.whereabouts(now))
 	return silentLook
+}
+
+// whereabouts is the host of a silent peer that reports from there by RTCP, as one that is muted does: its NAT may give its
+// sound another port, but nobody elsewhere is it. Zero if it does not report any more: then it may be anywhere.
+func (e *end) whereabouts(now moment) netip.Addr {
+	if e.far.spoke == 0 || now-e.far.spoke > reportsNow {
+		return netip.Addr{}
+	}
+	return e.latch.locked.Addr()
 }
 
 // silenceCauseLocked is the likely reason why a side that has sent does not any more.

@@ -48,6 +48,7 @@ func (s *Session) openVideoLocked(side Side) bool {
 		s.video = &stream{session: s}
 		s.video.path.connected = s.audio.path.connected
 		for side := range s.exchanges {
+			s.video.path.ends[side].latch.via = s.audio.path.ends[side].latch.via
 			if theirs := video(s.exchanges[side].remote); theirs != nil {
 				s.video.path.ends[side].describe(theirs)
 			}
