@@ -34,6 +34,8 @@ type receiver interface {
 type outlet interface {
 	// send sends a packet. An error is this packet's loss, and the peer's own absence shows in the statistics.
 	send(packet []byte, to netip.AddrPort)
+	// relay is send of what a receiver has just got by another outlet of its kin, while it has it.
+	relay(packet []byte, to netip.AddrPort)
 	// local is the bound address.
 	local() netip.AddrPort
 	// close frees the address, and returns when no receive runs any more. It must not be called within one, nor with
@@ -90,6 +92,8 @@ func (p *portable) close() {}
 func (o *portableOutlet) send(packet []byte, to netip.AddrPort) {
 	_, _ = o.conn.WriteToUDPAddrPort(packet, to)
 }
+
+func (o *portableOutlet) relay(packet []byte, to netip.AddrPort) { o.send(packet, to) }
 
 func (o *portableOutlet) local() netip.AddrPort {
 	if a, ok := o.conn.LocalAddr().(*net.UDPAddr); ok {

@@ -12,7 +12,7 @@ import (
 // when many come it looks after them once in a tick, however many they are: half a millisecond is of no concern to
 // speech, and halves what a packet costs. The rates are those at which a tick finds about two packets.
 const (
-	tick      = 400 * time.Microsecond // and 50 µs that the system adds to any sleep
+	tick      = 500 * time.Microsecond // and 50 µs that the system adds to any sleep
 	pacePause = 20 * time.Millisecond  // how long packets are counted before the pace changes
 	paceFast  = 4000                   // packets in a second from which on a worker ticks
 	paceSlow  = 3000                   // and down to which it goes on to

@@ -96,7 +96,7 @@ func (st *stream) take(from origin, packet []byte) {
 	if p.packet == nil || p.by == nil {
 		return
 	}
-	p.by.send(p.packet, p.to)
+	p.by.relay(p.packet, p.to)
 	if p.plain && isRTCP(p.packet) {
 		list := parseReports(p.packet)
 		s.mu.Lock()

@@ -17,6 +17,18 @@ func bindUDP(addr netip.AddrPort) (fd int, err error) {
 		family = unix.AF_INET
 		to = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
 	}
+	if fd, err = newUDP(family); err != nil {
+		return -1, err
+	}
+	if err = unix.Bind(fd, to); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
+	}
+	return fd, nil
+}
+
+// newUDP makes a socket.
+func newUDP(family int) (fd int, err error) {
 	if fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
@@ -25,10 +37,6 @@ func bindUDP(addr netip.AddrPort) (fd int, err error) {
 			_ = unix.Close(fd)
 			return -1, os.NewSyscallError("setsockopt", err)
 		}
-	}
-	if err = unix.Bind(fd, to); err != nil {
-		_ = unix.Close(fd)
-		return -1, os.NewSyscallError("bind", err)
 	}
 	return fd, nil
 }
@@ -84,6 +92,16 @@ func sendTo(fd int, packet []byte, to netip.AddrPort) unix.Errno {
 	for {
 		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&packet[0])), uintptr(len(packet)), 0,
 			uintptr(unsafe.Pointer(&name)), length)
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+// sendConnected sends one datagram to whom the socket is connected to.
+func sendConnected(fd int, packet []byte) unix.Errno {
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&packet[0])), uintptr(len(packet)), 0, 0, 0)
 		if errno != unix.EINTR {
 			return errno
 		}

@@ -7,6 +7,9 @@ import "golang.org/x/sys/unix"
 func (s *udpSocket) waiting() bool {
 	s.use.RLock()
 	defer s.use.RUnlock()
+	if t := s.pairing.twin.Load(); t != nil && t.waiting() {
+		return true
+	}
 	n, err := unix.IoctlGetInt(s.fd, unix.SIOCINQ)
 	return err != nil || n > 0
 }

@@ -23,6 +23,7 @@ type worker struct {
 	poll   int // epoll's descriptor
 	bell   int // an eventfd: wakes the worker to stop it
 	pace   pace
+	spare  int // the descriptors below are also for twins
 	done   chan struct{}
 	events [batchSize]unix.EpollEvent
 	ready  []*udpSocket
@@ -42,13 +43,14 @@ type slot struct {
 	generation int32
 }
 
-// udpSocket is an open socket of a worker. It is never connected to its peer: that spares 3 % of a packet's cost, and
-// hides strangers from our figures, fails sends for ICMP errors, and fixes which of our addresses the peer must use.
+// udpSocket is an open socket of a worker.
 type udpSocket struct {
 	worker   *worker
 	to       receiver
 	place    int32
 	failures int32 // in a row; the worker's
+	isTwin   bool  // another one's
+	pairing  pairing
 
 	use sync.RWMutex // held for reading while fd is in use: another file may have the number the moment that it is closed
 	fd  int          // -1: closed
@@ -69,16 +71,20 @@ func newWorker(log *slog.Logger) (*worker, error) {
 		_ = unix.Close(bell)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	w := &worker{log: log, poll: poll, bell: bell, done: make(chan struct{})}
+	w := &worker{log: log, poll: poll, bell: bell, spare: spareDescriptors(), done: make(chan struct{})}
 	go w.run()
 	return w, nil
 }
 
 // add takes a socket over.
 func (w *worker) add(fd int, to receiver) (*udpSocket, error) {
+	return w.enter(&udpSocket{worker: w, to: to, fd: fd})
+}
+
+// enter begins to watch a socket.
+func (w *worker) enter(s *udpSocket) (*udpSocket, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &udpSocket{worker: w, to: to, fd: fd}
 	if n := len(w.free); n > 0 {
 		s.place, w.free = w.free[n-1], w.free[:n-1]
 	} else {
@@ -87,7 +93,7 @@ func (w *worker) add(fd int, to receiver) (*udpSocket, error) {
 	}
 	at := &w.slots[s.place]
 	at.socket = s
-	err := unix.EpollCtl(w.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.place, Pad: at.generation})
+	err := unix.EpollCtl(w.poll, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.place, Pad: at.generation})
 	if err != nil {
 		w.forgetLocked(s)
 		return nil, os.NewSyscallError("epoll_ctl", err)
@@ -168,7 +174,7 @@ func (w *worker) take(s *udpSocket) int {
 		s.failures = 0
 		s.to.receive(w.buffer[:n], w.from.addrPort())
 		return n
-	case errno == unix.EAGAIN: // the end of a burst, or what came had a wrong checksum
+	case errno == unix.EAGAIN || s.isTwin: // a burst's end, a wrong checksum; or the error of a packet that a twin has sent
 		return 0
 	}
 	// Others may pass too, such as an ICMP error that is reported on the socket.
@@ -223,6 +229,7 @@ func (s *udpSocket) close() {
 	if s.fd < 0 {
 		return
 	}
+	s.part()
 	w := s.worker
 	w.mu.Lock()
 	w.forgetLocked(s)
