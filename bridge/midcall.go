@@ -21,6 +21,7 @@ type midcall struct {
 // the two never wait for each other (RFC 3261 §14.1 leaves glare to the legs).
 type carry struct {
 	from     rtp.Side
+	to       leg         // that is asked
 	change   *sip.Change // to be answered; nil if it has been
 	refused  bool        // it was, because this took too long
 	proposal *rtp.Proposal
@@ -145,7 +146,7 @@ func (c *Call) accept(side rtp.Side, ch *sip.Change, sdp []byte) {
 // carry asks the other side. Nothing here waits: the answer comes by done.
 func (c *Call) carry(ctx context.Context, k *carry) {
 	m, other := c.midcall(), c.leg(k.from.Other())
-	m.carrying = k
+	m.carrying, k.to = k, other
 	c.rec.step("session change", "", "from the "+k.from.String())
 	asked, cancel := context.WithCancel(ctx)
 	k.cancel = cancel
@@ -198,7 +199,11 @@ func (c *Call) carried(ctx context.Context, k *carry, answer []byte, err error) 
 	k.slow.Stop()
 	k.cancel()
 	c.mid.carrying = nil
-	if err == nil {
+	switch {
+	case k.to != c.leg(k.from.Other()): // whose description is another than the offer was made for
+		c.overtaken(ctx, k)
+		return
+	case err == nil:
 		c.agreed(ctx, k, answer)
 		return
 	}
@@ -214,6 +219,15 @@ func (c *Call) carried(ctx context.Context, k *carry, answer []byte, err error) 
 	default: // nobody has decided anything
 		c.answerHere(k, &sip.Refused{Code: 488})
 	}
+}
+
+// overtaken: the leg that was asked has been replaced meanwhile, and the new one
+// is to hear what holds.
+func (c *Call) overtaken(ctx context.Context, k *carry) {
+	if k.change != nil {
+		c.answerHere(k, &sip.Refused{Code: 491})
+	}
+	c.passOn(ctx, k.from)
 }
 
 // counts: the refusal is a decision about the change, and the one that asked

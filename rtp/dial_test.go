@@ -129,6 +129,38 @@ func TestDigitsWithoutSpeech(t *testing.T) {
 	}
 }
 
+// A stream that stops within a digit leaves that to be ended by a source of its own (RFC 4733 §2.5.1.4), under the same
+// timestamp and once; it may go on with its own numbers afterwards.
+func TestDigitIsEndedWhereItsSpeechStops(t *testing.T) {
+	for _, frames := range []int{1, 3, 7, 8, 9, 10} {
+		bubble(t, func(t *testing.T) {
+			w := deaf(t)
+			w.device.talk(10)
+			w.trunk.heard()
+			w.must(w.session.Dial(Device, digit(5)))
+			w.device.talk(frames)
+			list := w.readEvents(w.trunk.heard(), 101)
+			within := len(list)
+			time.Sleep(time.Second)
+			list = append(list, w.readEvents(w.trunk.heard(), 101)...)
+			last := list[len(list)-1]
+			if !last.end || last.duration != 1280 || last.event != 5 || last.stamp != list[0].stamp {
+				t.Errorf("after %d packets the digit ends with %+v; it began with %+v", frames, last, list[0])
+			}
+			for i, r := range list {
+				if r.marker != (i == 0) || (r.ssrc == 0x2222) != (i < within) || i >= within && !r.end {
+					t.Errorf("packet %d after %d of the stream: %+v", i, within, r)
+				}
+			}
+			if ends := len(list) - within; frames < 8 && ends != endings || frames >= 8 && ends > 0 {
+				t.Errorf("the end is sent %d times after %d packets", ends, frames)
+			}
+			sent := w.device.talk(5)
+			w.same("speech after it", w.trunk.heard(), sent)
+		})
+	}
+}
+
 // Digits keep their order, with pauses in which speech is heard; their number is bounded.
 func TestDigitsWaitForEachOther(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -14,8 +14,9 @@ const (
 	// flowing is how far the packets of a stream may be from each other for it to count as one that flows: six packets of
 	// 20 ms. Comfort noise comes more rarely (RFC 3389), and so has no digit begin.
 	flowing = 120 * time.Millisecond
-	// stalled is how long a stream may pause within a digit before that is given up; the receiver has ended it by then.
-	stalled = time.Second
+	// stalled is how long a stream may pause within a digit before that is ended without it: longer than a network holds
+	// packets back, and less than receivers wait for the next packet before they end a digit themselves (Asterisk: 375 ms).
+	stalled = 250 * time.Millisecond
 	// endings is how often the final packet of an event is sent (RFC 4733 §2.5.1.4).
 	endings = 3
 )
@@ -171,22 +172,37 @@ func (k *keypad) write(packet []byte, elapsed uint64, now moment) {
 	}
 }
 
+// open makes the source of digits alone.
+func (k *keypad) open() {
+	if s := &k.source; !s.made {
+		s.ssrc, s.timestamp, s.seq = source()
+		s.made = true
+	}
+}
+
+// leave goes on without the stream that the present digit is in, which has stopped: with the digit's end, by the source of
+// digits alone, as the stream may go on with the numbers that come next. Receivers know an event by its timestamp.
+func (k *keypad) leave(now moment) {
+	k.open()
+	k.phase, k.ssrc = alone, k.source.ssrc
+	k.began = now - moment(time.Second)*moment(k.length)/moment(max(k.rate, 1))
+}
+
 // tick gives the packet that is due of a digit alone, built in buf; nil if none is.
 func (k *keypad) tick(now moment, buf []byte) []byte {
 	switch {
-	case k.phase == inStream:
-		if now-k.last > stalled {
-			k.finish(now)
-		}
+	case k.phase == inStream && now-k.last <= stalled:
 		return nil
+	case k.phase == inStream && k.ends > 0: // the receiver knows the end
+		k.finish(now)
+		return nil
+	case k.phase == inStream:
+		k.leave(now)
 	case k.phase == idle:
 		if k.count == 0 || now < k.rest || k.known && now-k.last <= flowing {
 			return nil // the digit takes the place of the stream's next packet
 		}
-		if s := &k.source; !s.made {
-			s.ssrc, s.timestamp, s.seq = source()
-			s.made = true
-		}
+		k.open()
 		k.began = now
 		k.begin(alone, k.source.timestamp+uint32(uint64(now)*uint64(k.rate)/uint64(time.Second)), k.source.ssrc)
 	}
