@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reveille/rtp/rtptest"
 )
 
 // A WebRTC phone gives a call up as soon as its checks get no answer: while another one is tried in its place they do, and
@@ -51,4 +53,36 @@ func TestPhoneThatIsSetAsideKeepsItsICE(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// A phone is set aside before its handshake is done: that goes on, so that there are keys when it has the call back.
+func TestHandshakeOfAPhoneThatIsSetAside(t *testing.T) {
+	for _, change := range []func(*rtptest.DTLS){
+		func(*rtptest.DTLS) {},
+		func(d *rtptest.DTLS) { d.Ufrag = "" },
+		func(d *rtptest.DTLS) { d.Setup = "passive" },
+		func(d *rtptest.DTLS) { d.Ufrag, d.Setup = "", "passive" },
+	} {
+		for _, away := range []time.Duration{5 * time.Second, 40 * time.Second} {
+			bubble(t, func(t *testing.T) {
+				w, p := webCall(t, change)
+				var slow atomic.Bool
+				w.net.Drop = func(_, _ netip.AddrPort, packet []byte) bool { return slow.Load() && packet[0] >= 20 && packet[0] < 64 }
+				w.answerWeb(p)
+				slow.Store(true)
+				shaken := make(chan error, 1)
+				go func() { shaken <- p.Shake() }()
+				time.Sleep(time.Second)
+				undo := w.session.Handover()
+				_, err := w.session.Offer(Device)
+				w.must(err)
+				slow.Store(false)
+				time.Sleep(away)
+				undo()
+				w.must(<-shaken)
+				time.Sleep(3 * time.Second)
+				w.crosses(p)
+			})
+		}
+	}
 }

@@ -34,6 +34,7 @@ const (
 type guard struct {
 	stream  *stream
 	side    Side
+	away    *end      // that it keeps while Handover has taken it out; nil: the side's present one
 	control bool      // it keeps the RTCP port, where RTCP has one: the second association of the same certificates
 	active  bool      // we send the ClientHello
 	theirs  *sdp.DTLS // whom we shake hands with
@@ -138,7 +139,7 @@ func (g *guard) renewLocked(theirs *sdp.DTLS, active bool, id string) {
 
 // checkedLocked takes what the peer says of ICE.
 func (g *guard) checkedLocked(ours *sdp.ICE, theirs *sdp.Description) {
-	l := &g.stream.path.ends[g.side].latch
+	l := &g.endLocked().latch
 	if ours == nil || !theirs.Checked() {
 		g.ice, g.former = nil, nil
 		if l.checked {
@@ -181,6 +182,9 @@ func (s *Session) partLocked() {
 			second.agent.closeLocked()
 		}
 	}
+	if s.aside != nil {
+		s.aside.closeLocked()
+	}
 }
 
 // closeLocked ends its handshakes. It says farewell where there was one.
@@ -200,23 +204,32 @@ func (g *guard) farewellLocked() {
 	}
 }
 
+// endLocked is the end that it keeps.
+func (g *guard) endLocked() *end {
+	if g.away != nil {
+		return g.away
+	}
+	return &g.stream.path.ends[g.side]
+}
+
 // peerLocked is where the peer is; zero if that is not known.
 func (g *guard) peerLocked() netip.AddrPort {
-	if end := &g.stream.path.ends[g.side]; g.control {
+	end := g.endLocked()
+	if g.control {
 		return end.control.destination()
 	}
-	return g.stream.path.ends[g.side].latch.destination()
+	return end.latch.destination()
 }
 
 // keepsLocked reports whether the port is still its own to keep.
 func (g *guard) keepsLocked() bool {
-	end := &g.stream.path.ends[g.side]
+	end := g.endLocked()
 	return !g.stream.session.closed && end.keeper(g.control) == agent(g)
 }
 
 // rankLocked says how near a source is to the peer as known: 0 the same address, 1 its neighbour or host, 2 elsewhere.
 func (g *guard) rankLocked(from netip.AddrPort) int {
-	end := &g.stream.path.ends[g.side]
+	end := g.endLocked()
 	if !g.control {
 		return end.latch.rank(from)
 	}
@@ -241,7 +254,7 @@ func (g *guard) receive(packet []byte, from netip.AddrPort) {
 	s := g.stream.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end := &g.stream.path.ends[g.side]
+	end := g.endLocked()
 	if !g.keepsLocked() {
 		return
 	}
@@ -291,7 +304,7 @@ func (g *guard) followLocked() {
 	if g.former != nil {
 		i = g.former
 	}
-	l := &g.stream.path.ends[g.side].latch
+	l := &g.endLocked().latch
 	if !i.selected.IsValid() || l.locked == i.selected {
 		return
 	}
@@ -304,12 +317,15 @@ func (g *guard) consent() {
 	s := g.stream.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end := &g.stream.path.ends[g.side]
+	end := g.endLocked()
 	if s.closed || g.ice == nil {
 		return
 	}
-	if !g.keepsLocked() { // it may be put back
+	if g.away != nil { // it may be put back
 		g.timer.Reset(consentTime)
+		return
+	}
+	if !g.keepsLocked() {
 		return
 	}
 	now, i := s.relay.now(), g.ice

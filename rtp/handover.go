@@ -28,13 +28,15 @@ func (s *Session) Handover() (undo func()) {
 	if s.remote != nil {
 		back = s.remote.handover()
 	}
-	s.aside, _ = was[0].agent.(*guard)
+	s.setAsideLocked(&was[0])
 	*e = exchange{writer: sdp.Writer{ID: rand.Uint64() >> 2}, security: before.security, secret: before.secret}
 	s.remapLocked()
 	return func() {
 		s.silence()
 		s.mu.Lock()
 		s.exchanges[Device] = before
+		g := s.aside
+		s.takeBackLocked(&was[0])
 		for i, st := range streams {
 			got := st.path.ends[Device].got
 			st.path.ends[Device] = was[i]
@@ -42,7 +44,7 @@ func (s *Session) Handover() (undo func()) {
 		}
 		back()
 		s.remapLocked()
-		if g := s.aside; g != nil && g.timer != nil && !s.closed {
+		if g != nil && g.timer != nil && !s.closed {
 			g.timer.Reset(consentTime) // it has not looked meanwhile
 		}
 		s.mu.Unlock()
@@ -50,15 +52,57 @@ func (s *Session) Handover() (undo func()) {
 	}
 }
 
-// asideLocked answers a check of a device that Handover has taken out, and follows it nowhere: else its ICE would have
-// failed when it gets the call back.
+// setAsideLocked has the agent of a device that is taken out go on with that: with its ICE, which would have failed
+// otherwise when it gets the call back, and with its handshake.
+func (s *Session) setAsideLocked(was *end) {
+	s.aside, _ = was.agent.(*guard)
+	was.keptLocked(was)
+}
+
+// takeBackLocked ends that: was is about to be the side's end again.
+func (s *Session) takeBackLocked(was *end) {
+	s.aside = nil
+	was.keptLocked(nil)
+}
+
+// dismissLocked ends it where another device has the call. The former one hears so by SIP.
+func (s *Session) dismissLocked() {
+	g := s.aside
+	if s.aside = nil; g == nil {
+		return
+	}
+	g.cancel()
+	if g.away.rtcp != nil {
+		g.away.rtcp.agent.cancel()
+	}
+	g.away.keptLocked(nil)
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+}
+
+// keptLocked tells the agents of an end where that is; nil: in the path.
+func (e *end) keptLocked(at *end) {
+	if g, ok := e.agent.(*guard); ok {
+		g.away = at
+	}
+	if e.rtcp != nil {
+		e.rtcp.agent.away = at
+	}
+}
+
+// asideLocked takes what is for a device that is taken out: checks with its password, and its DTLS. What begins another
+// handshake without ICE may be of the one that takes its place.
 func (g *guard) asideLocked(packet []byte, from netip.AddrPort) bool {
-	if g.ice == nil || len(packet) == 0 || packet[0] >= stunBelow {
+	switch {
+	case len(packet) == 0 || g.stream.session.closed:
+		return false
+	case packet[0] < stunBelow:
+		return g.checkLocked(packet, from)
+	case packet[0] < dtlsFrom || packet[0] >= dtlsBelow:
 		return false
 	}
-	reply := g.ice.answer(packet, from, g.stream.session.relay.now())
-	g.sendLocked(reply, from)
-	return reply != nil
+	return (g.ice != nil || from == g.peerLocked() || g.shaking(from) != nil) && g.shakeLocked(packet, from)
 }
 
 // fresh is an end of which nothing is known but what has been counted, and whose former peer is out.

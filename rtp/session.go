@@ -203,7 +203,7 @@ func (s *Session) Connect() {
 	if s.closed || s.audio.path.connected {
 		return
 	}
-	s.aside = nil
+	s.dismissLocked()
 	now := s.relay.now()
 	for _, st := range s.streams() {
 		st.path.connected = true

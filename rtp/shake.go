@@ -60,7 +60,7 @@ func (g *guard) repeatLocked(packet []byte, from netip.AddrPort) bool {
 // address is not the described one may be the peer behind a NAT, or anyone: few at a time, and one that does not go on
 // leaves its place to the next.
 func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
-	l := &g.stream.path.ends[g.side].latch
+	l := &g.endLocked().latch
 	if now-g.window >= moment(shakeTime) {
 		g.window, g.begun = now, 0
 	}
@@ -150,7 +150,7 @@ func (g *guard) shaken(h *shake, k srtpKeys) {
 	s := g.stream.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end := &g.stream.path.ends[g.side]
+	end := g.endLocked()
 	if !g.keepsLocked() || !slices.Contains(g.shakes, h) {
 		return
 	}
