@@ -119,10 +119,11 @@ func TestHoldOverABadNetwork(t *testing.T) {
 	}
 }
 
-// changes has one end change the session, as often as a lost ACK makes it.
+// changes has one end change the session, as often as a lost ACK makes it, or a
+// request of ours to it whose answers are all lost: that takes 32 s to end.
 func (w *world) changes(what string, c *siptest.Call, method string, sdp []byte) {
 	w.t.Helper()
-	for range 5 {
+	for range 10 {
 		m := w.await(c.Request(method, sdp), 40*time.Second, "final")
 		if m.Code() == 200 {
 			return
