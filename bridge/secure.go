@@ -40,7 +40,10 @@ func (c *Call) offerings(b location.Binding) []offering {
 	default:
 		list = append(list, offerDTLS)
 	}
-	if web(b) {
+	if !c.session.KnowsDTLS() {
+		list = slices.DeleteFunc(list, func(kind offering) bool { return kind == offerDTLS })
+	}
+	if web(b) { // also where it cannot be had: then the timeline says so
 		list = append([]offering{offerWebRTC}, list...)
 	}
 	return list

@@ -7,6 +7,9 @@ import (
 	"reveille/rtp/sdp"
 )
 
+// KnowsDTLS reports whether the packets of the session can have keys of a handshake: those by rtpengine cannot.
+func (s *Session) KnowsDTLS() bool { return s.remote == nil }
+
 // OfferDTLS is Offer with SRTP whose keys come from a DTLS handshake, without ICE: for phones that take nothing else.
 func (s *Session) OfferDTLS(side Side) ([]byte, error) {
 	s.mu.Lock()
