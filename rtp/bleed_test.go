@@ -1,7 +1,10 @@
 package rtp
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,5 +88,31 @@ func TestVideoLatchesWhereTheSIPComesFrom(t *testing.T) {
 		}
 		w.same("the stranger", stranger.heard(), nil)
 		w.same("the trunk", trunk.heard(), sent)
+	})
+}
+
+// A peer elsewhere cannot have us send to programs of this machine that listen on its loopback addresses only.
+func TestLoopbackIsNobodyElse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		loopback := netip.MustParseAddrPort("127.0.0.53:53")
+		refused := func(what string, err error) {
+			t.Helper()
+			if !errors.Is(err, ErrNotAcceptable) || !strings.Contains(err.Error(), "loopback") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		refused("RTP", w.session.SetOffer(Trunk, body(loopback, "8")))
+		refused("RTCP", w.session.SetOffer(Trunk, w.trunk.sdp("8", "rtcp:53 IN IP4 127.0.0.53")))
+		w.session.SignalledFrom(Trunk, netip.MustParseAddr("127.0.0.1")) // a program of this machine
+		w.must(w.session.SetOffer(Trunk, body(loopback, "8")))
+
+		w, trunk, _ := videoCall(t)
+		line := fmt.Sprintf("m=video %d RTP/AVP 99\r\nc=IN IP4 %v\r\na=rtpmap:99 H264/90000\r\n", loopback.Port(), loopback.Addr())
+		answer, err := w.session.Reoffer(Trunk, append(w.trunk.sdp("8 101"), line...))
+		w.must(err)
+		if trunk.learnVideo(w.trunk, answer, nil); trunk.ours != nil {
+			t.Errorf("video is taken\n%s", answer)
+		}
 	})
 }

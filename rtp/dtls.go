@@ -32,9 +32,10 @@ const (
 	// known, and double; but the speech that waits for this would be lost meanwhile, and a flight of 1 kB each 300 ms is
 	// less than the speech itself takes, so that there is no need to back off for the 30 seconds.
 	shakeRepeat = 300 * time.Millisecond
-	shakeMTU    = 1100 // bytes of a handshake message in one record: below 1,200 with all headers
-	shakeQueue  = 16   // datagrams that wait for a handshake: two flights
-	shakeLast   = 16   // times that our last flight is repeated for one that has missed it
+	shakeMTU    = 1100     // bytes of a handshake message in one record: below 1,200 with all headers
+	shakeQueue  = 16       // datagrams that wait for a handshake: two flights
+	shakeBytes  = 64 << 10 // that a peer may bring: ten flights with long certificates; the library keeps 2 MB of fragments
+	shakeLast   = 16       // times that our last flight is repeated for one that has missed it
 )
 
 // What ends a handshake, besides its own faults.
@@ -127,6 +128,7 @@ type shake struct {
 	cookie  bool           // the peer has to show first that it is where it says
 	begun   moment
 	replied bool // it has sent more than the packet that began it
+	taken   int  // bytes from it
 
 	send  func(packet []byte)
 	in    chan []byte
@@ -238,8 +240,12 @@ func (h *shake) keys(conn *dtls.Conn) (k srtpKeys, err error) {
 	return srtpKeys{theirs: client, ours: server}, nil
 }
 
-// take hands a datagram to the handshake. It never waits: what does not fit is repeated by the peer.
+// take hands a datagram to the handshake. It never waits: what does not fit is repeated by the peer. The session's mu is
+// held.
 func (h *shake) take(packet []byte) {
+	if h.taken += len(packet); h.taken > shakeBytes {
+		return
+	}
 	select {
 	case h.in <- append([]byte(nil), packet...):
 	default:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 
 	"reveille/rtp/sdp"
@@ -69,16 +70,24 @@ func (s *Session) parse(side Side, body []byte, kinds sdp.Kinds) (*sdp.Descripti
 		return d, err
 	}
 	s.mu.Lock()
-	ours := s.audio.sockets[side].address
+	ours, via := s.audio.sockets[side].address, s.audio.path.ends[side].latch.via
 	s.mu.Unlock()
+	// Programs of this machine that only listen to each other are not for who is elsewhere to reach by our sockets.
+	within := func(a netip.AddrPort) bool {
+		return a.Addr().IsLoopback() && !ours.IsLoopback() && !via.IsLoopback()
+	}
 	if theirs := d.Addr.Addr(); ours.Is4() != theirs.Is4() {
 		return nil, fmt.Errorf("%w: the %v's media address is %v, ours is %v: not the same IP version",
 			ErrNotAcceptable, side, theirs, ours)
 	}
+	if within(d.Addr) || within(d.RTCP) {
+		return nil, fmt.Errorf("%w: the %v's media address is a loopback address, which is this machine and not where its SIP comes from; the sender has to describe an address of its network",
+			ErrNotAcceptable, side)
+	}
 	if s.owns(d.Addr) || s.owns(d.RTCP) {
 		return nil, fmt.Errorf("%w: the %v's media address is a port of our own", ErrNotAcceptable, side)
 	}
-	if v := d.Video; v != nil && (ours.Is4() != v.Addr.Addr().Is4() || s.owns(v.Addr) || s.owns(v.RTCP)) {
+	if v := d.Video; v != nil && (ours.Is4() != v.Addr.Addr().Is4() || within(v.Addr) || within(v.RTCP) || s.owns(v.Addr) || s.owns(v.RTCP)) {
 		d.Video = nil
 	}
 	return d, nil

@@ -58,7 +58,7 @@ func (g *guard) repeatLocked(packet []byte, from netip.AddrPort) bool {
 
 // admitLocked reports whether a source may begin a handshake. With ICE the password has come from it. Without, one whose
 // address is not the described one may be the peer behind a NAT, or anyone: few at a time, and one that does not go on
-// leaves its place to the next.
+// leaves its place to the next. A neighbour, or who is where the peer's SIP comes from, goes before strangers.
 func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 	l := &g.endLocked().latch
 	if now-g.window >= moment(shakeTime) {
@@ -70,10 +70,10 @@ func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 		return false
 	case g.ice != nil:
 		return g.begun < maxBegun
-	case rank == 0:
-		return g.begun < 2*maxBegun // strangers alone do not use it up
-	case g.begun >= maxBegun:
+	case g.begun >= 2*maxBegun || rank > 1 && g.begun >= maxBegun: // strangers alone do not use it up
 		return false
+	case rank == 0:
+		return true
 	}
 	others := 0
 	for _, h := range g.shakes {
@@ -85,7 +85,8 @@ func (g *guard) admitLocked(from netip.AddrPort, now moment) bool {
 		return true
 	}
 	i := slices.IndexFunc(g.shakes, func(h *shake) bool {
-		return g.rankLocked(h.peer) >= max(rank, 1) && !h.replied && now-h.begun >= moment(shakeYield)
+		theirs := g.rankLocked(h.peer)
+		return theirs > rank || theirs == rank && !h.replied && now-h.begun >= moment(shakeYield)
 	})
 	if i >= 0 {
 		_ = g.shakes[i].Close()

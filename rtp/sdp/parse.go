@@ -40,7 +40,23 @@ func ParseKinds(body []byte, kinds Kinds) (d *Description, err error) {
 			return without, nil
 		}
 	}
-	return d, err
+	return d, brief(err)
+}
+
+// maxReason bounds what an error quotes of a description, for the sake of logs and records.
+const maxReason = 300
+
+// brief is err, cut to what a person reads.
+func brief(err error) error {
+	if err == nil || len(err.Error()) <= maxReason {
+		return err
+	}
+	kind := ErrNotAcceptable
+	if errors.Is(err, ErrBad) {
+		kind = ErrBad
+	}
+	text := strings.TrimPrefix(err.Error(), kind.Error()+": ")
+	return fmt.Errorf("%w: %s...", kind, strings.ToValidUTF8(text[:maxReason], ""))
 }
 
 // parseLines is ParseKinds with the video or without.
@@ -240,10 +256,15 @@ func parseAddr(text string) (addr netip.Addr, why string, err error) {
 		return addr, "the c= line names a host, an IP address is taken", nil
 	case addr.Zone() != "":
 		return addr, "", fmt.Errorf("%w: address with a zone in the c= line", ErrBad)
-	case addr.IsMulticast():
-		return addr, "the c= line has a multicast address", nil
+	case !single(addr):
+		return addr, "the c= line has a multicast or broadcast address", nil
 	}
 	return addr.Unmap(), "", nil
+}
+
+// single reports whether an address is no multicast, nor IPv4's broadcast to all.
+func single(a netip.Addr) bool {
+	return !a.Unmap().IsMulticast() && a.Unmap() != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // parseRTCP reads the value of a=rtcp: a port, and perhaps "IN IP4 address" (RFC 3605 §2.1).
@@ -257,7 +278,7 @@ func parseRTCP(value string, addr netip.Addr) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%w: a=rtcp:%s", ErrBad, value)
 	}
 	if len(fields) == 4 {
-		if a, err := netip.ParseAddr(fields[3]); err == nil && a.Unmap().Is4() == addr.Is4() && !a.IsMulticast() {
+		if a, err := netip.ParseAddr(fields[3]); err == nil && a.Unmap().Is4() == addr.Is4() && single(a) && a.Zone() == "" {
 			addr = a.Unmap()
 		}
 	}

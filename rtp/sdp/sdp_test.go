@@ -83,6 +83,7 @@ func TestParseRefuses(t *testing.T) {
 		"encrypted":         {head("m=audio 4000 RTP/SAVP 0", c), ErrNotAcceptable},
 		"no codec":          {head("m=audio 4000 RTP/AVP 99 101", c, "a=rtpmap:101 telephone-event/8000"), ErrNotAcceptable},
 		"host name":         {head("m=audio 4000 RTP/AVP 0", "c=IN IP4 media.example"), ErrNotAcceptable},
+		"broadcast":         {head("m=audio 4000 RTP/AVP 0", "c=IN IP4 255.255.255.255"), ErrNotAcceptable},
 		"multicast":         {head("m=audio 4000 RTP/AVP 0", "c=IN IP4 224.2.1.1/127"), ErrNotAcceptable},
 	} {
 		t.Run(name, func(t *testing.T) {
