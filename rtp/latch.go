@@ -90,7 +90,7 @@ func (l *latch) accept(src netip.AddrPort, ssrc uint32, seq uint16, now moment) 
 
 // contend is accept while the latch is open.
 func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment) bool {
-	if src == l.former {
+	if src == l.former || src != l.locked && l.foreign(src) { // which use up nothing of the peer's time
 		return false
 	}
 	if src != l.locked && l.foreign(src) { // nor does its clock count

@@ -165,6 +165,25 @@ func TestLatchWindow(t *testing.T) {
 	})
 }
 
+// A stranger who sends a packet to each port now and then does not use up the time of a phone that is muted at first.
+func TestLatchWindowIsNotAStrangers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.ring("8 101")
+		w.session.SignalledFrom(Device, w.device.conn.Addr().Addr())
+		w.must(w.session.SetAnswer(Device, body(netip.MustParseAddrPort("10.0.0.5:5000"), "8 101")))
+		w.session.Connect()
+		stranger := w.peer(netip.MustParseAddrPort("198.18.0.1:5555"), 0xbad)
+		stranger.ours = w.device.ours
+		for range 20 {
+			stranger.talk(1)
+			time.Sleep(time.Second)
+		}
+		sent := w.device.talk(20)
+		w.same("unmuted after 20 s", w.trunk.heard(), sent[latchPackets-1:])
+	})
+}
+
 // A phone that moves from Wi-Fi to LTE: the new source takes over after four packets, the old is a stranger then.
 func TestMovedFlow(t *testing.T) {
 	bubble(t, func(t *testing.T) {

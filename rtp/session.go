@@ -270,6 +270,7 @@ func (s *Session) Close() Stats {
 		s.partLocked()
 	}
 	s.mu.Unlock()
+	s.silence() // what has begun to ring since: from here on nothing does
 	if dialler != nil {
 		s.relay.ringers.stop(dialler)
 	}
