@@ -3,9 +3,12 @@ package rtp
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reveille/rtp/rtptest"
 )
 
 // ssrcOf is a packet's source, and stampOf its timestamp.
@@ -227,4 +230,44 @@ func TestMusicAndRTCPOnHold(t *testing.T) {
 		}
 		w.same("to who holds", w.trunk.heard(), nil)
 	})
+}
+
+// A call that ends in the moment in which it begins to ring leaves nothing that rings: the relay would wait for it.
+func TestRingbackAtTheEnd(t *testing.T) {
+	n := &rtptest.Network{}
+	r, err := NewRelay(DefaultConfig(), Options{LocalAddress: relayIP, Listen: listenOn(n)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 10 {
+		s, err := r.Open(SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetOffer(Trunk, body(netip.AddrPortFrom(trunkIP, 4000), "8 101")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Answer(Trunk); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		s.mu.Lock() // who has waited for it in vain for a millisecond gets it in turn
+		both.Go(func() { s.Close() })
+		<-time.After(3 * time.Millisecond)
+		both.Go(func() { _ = s.Ringback() })
+		<-time.After(3 * time.Millisecond)
+		s.mu.Unlock()
+		s.mu.Lock()
+		<-time.After(3 * time.Millisecond)
+		s.mu.Unlock()
+		both.Wait()
+	}
+	r.ringers.mu.Lock()
+	left := len(r.ringers.jobs)
+	r.ringers.jobs = nil
+	r.ringers.mu.Unlock()
+	if left != 0 {
+		t.Errorf("%d players are left", left)
+	}
 }
