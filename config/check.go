@@ -26,6 +26,7 @@ func (c *Config) validate(main *document, origins []origin) {
 	c.Media.Validate(under("media"))
 	c.validateSounds(under("trunks"))
 	c.validateEngine(under("trunks"))
+	c.validateSecurity(main.report)
 	bridge.ValidateExtensions(c.Extensions, byOrigin(main, origins))
 
 	c.validateUpstreams(main, byOrigin(main, origins))
@@ -54,6 +55,30 @@ func (c *Config) validateEngine(report func(path, problem string)) {
 	for i, t := range c.Trunks {
 		if c.Media.Engine == "rtpengine" && t.SRTP != "off" && t.SRTP != "" {
 			report(fmt.Sprintf("[%d].srtp", i), fmt.Sprintf("%s is not to be had with media.engine: rtpengine, which would pass the trunk's keys on to the phones; write off, or use the engine builtin", t.SRTP))
+		}
+	}
+}
+
+// validateSecurity reports an SRTP that is demanded where nothing can bring it: what is required needs TLS, so that every
+// call would be refused.
+func (c *Config) validateSecurity(report func(path, problem string)) {
+	listens := func(schemes ...string) bool {
+		return slices.ContainsFunc(c.SIP.Listen, func(l string) bool {
+			scheme, _, _ := strings.Cut(l, "://")
+			return slices.Contains(schemes, strings.ToLower(scheme))
+		})
+	}
+	if c.Media.DeviceSRTP == "required" && !listens("tls", "wss") {
+		report("media.device_srtp", "required calls devices on TLS and WSS alone, and sip.listen has neither; add tls:// or wss:// there, or write optional")
+	}
+	for i, t := range c.Trunks {
+		path := fmt.Sprintf("trunks[%d].srtp", i)
+		switch {
+		case t.SRTP != "required":
+		case t.Transport == "udp" || t.Transport == "tcp":
+			report(path, fmt.Sprintf("required refuses every call that does not come by TLS, and transport is %s; set transport: tls, or write optional", t.Transport))
+		case t.Registrar == "" && t.Transport != "tls" && !listens("tls"):
+			report(path, "required refuses every call that does not come by TLS, and sip.listen has no tls://; add it, or write optional")
 		}
 	}
 }

@@ -79,7 +79,7 @@ func parsePorts(text string) (first, last uint16, err error) {
 	lo, errLo := strconv.ParseUint(strings.TrimSpace(a), 10, 16)
 	hi, errHi := strconv.ParseUint(strings.TrimSpace(b), 10, 16)
 	if !ok || errLo != nil || errHi != nil {
-		return 0, 0, fmt.Errorf("%q is no port range; write first-last, such as 20000-29999", text)
+		return 0, 0, fmt.Errorf("%q is no port range; write first-last, 65535 at most, such as 20000-29999", text)
 	}
 	if lo < 1024 {
 		return 0, 0, fmt.Errorf("ports below 1024 are reserved; begin at 1024 or above, such as 20000-29999")

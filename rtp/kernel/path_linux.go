@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,7 +133,9 @@ func Clock() time.Duration {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
-		return fmt.Errorf("it is not permitted: the process needs CAP_BPF and CAP_NET_ADMIN (%w)", err)
+		// The library advises on RLIMIT_MEMLOCK, which no kernel that can do this holds BPF to any more.
+		plain, _, _ := strings.Cut(err.Error(), " (MEMLOCK")
+		return fmt.Errorf("it is not permitted: the process needs CAP_BPF and CAP_NET_ADMIN (%s)", plain)
 	case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported):
 		return fmt.Errorf("this kernel cannot do it, 5.12 or later is needed (%w)", err)
 	}

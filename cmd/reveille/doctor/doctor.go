@@ -65,6 +65,7 @@ func Run(ctx context.Context, cfg *config.Config, o Options) []Finding {
 		{"sip.listen", e.sipSockets},
 		{"http.listen", e.httpSocket},
 		{"media", e.media},
+		{"open files", func(context.Context) []Finding { return e.files(openFiles()) }},
 		{"media.fast_path", e.fastPath},
 		{"certificates", e.certificates},
 		{"names", e.names},

@@ -83,9 +83,37 @@ func (e *examination) fastPath(context.Context) []Finding {
 		return nil
 	}
 	if err := rtp.TryFastPath(); err != nil {
-		return []Finding{warn(name, "all media will go through sockets, at ten times the cost; not for the kernel, as %v", err)}
+		return []Finding{warn(name, "all media will go through sockets, at ten times the cost: %v; docs/fastpath.md has what it needs, media.fast_path: off hides this line", err)}
 	}
 	return []Finding{good(name, "the kernel will relay plain RTP")}
+}
+
+// mediaRange gives the ends of media.ports; 0 and -1: it is none.
+func (e *examination) mediaRange() (first, last int) {
+	lo, hi, _ := strings.Cut(e.Media.Ports, "-")
+	first, errFirst := strconv.Atoi(strings.TrimSpace(lo))
+	last, errLast := strconv.Atoi(strings.TrimSpace(hi))
+	if errFirst != nil || errLast != nil {
+		return 0, -1
+	}
+	return first, last
+}
+
+// portsRoom is how many calls have room in a range: each takes two pairs, from
+// an even port on.
+func portsRoom(first, last int) int {
+	return ((last+1)/2 - (first+1)/2) / 2
+}
+
+// mostCalls is how many calls the trunks may bring at a time; 0: no limit.
+func (e *examination) mostCalls() (n int) {
+	for _, t := range e.Trunks {
+		if t.MaxCalls == 0 {
+			return 0
+		}
+		n += t.MaxCalls
+	}
+	return n
 }
 
 // mediaSamples is how many ports of the range are tried.
@@ -98,10 +126,8 @@ func (e *examination) media(ctx context.Context) []Finding {
 		return e.engines(ctx)
 	}
 	name := "media.ports " + e.Media.Ports
-	lo, hi, _ := strings.Cut(e.Media.Ports, "-")
-	first, errFirst := strconv.Atoi(strings.TrimSpace(lo))
-	last, errLast := strconv.Atoi(strings.TrimSpace(hi))
-	if errFirst != nil || errLast != nil || last < first {
+	first, last := e.mediaRange()
+	if last < first {
 		return []Finding{fail(name, "this is no range of ports")}
 	}
 	var taken []int
@@ -114,14 +140,7 @@ func (e *examination) media(ctx context.Context) []Finding {
 			return []Finding{fail(name, "port %d cannot be opened: %v; choose another range", port, err)}
 		}
 	}
-	calls, wanted := (last-first+1)/4, 0
-	for _, t := range e.Trunks {
-		if t.MaxCalls == 0 {
-			wanted = 0
-			break
-		}
-		wanted += t.MaxCalls
-	}
+	calls, wanted := portsRoom(first, last), e.mostCalls()
 	size := fmt.Sprintf("room for %d calls at a time", calls)
 	switch {
 	case len(taken) > 0 && e.running == nil && 2*len(taken) >= tried:
