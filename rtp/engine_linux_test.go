@@ -201,6 +201,7 @@ func TestDescriptorsReused(t *testing.T) {
 					if p := target.Load(); p != 0 {
 						_, _ = conn.WriteToUDPAddrPort([]byte{byte(n)}, netip.AddrPortFrom(ip, uint16(p)))
 					}
+					runtime.Gosched()
 				}
 			}
 		})
@@ -208,14 +209,17 @@ func TestDescriptorsReused(t *testing.T) {
 			defer sender.Wait()
 			defer close(stop)
 			for range 200 {
-				var heard atomic.Int32
+				heard := make(chan struct{}, 1000)
 				var over atomic.Bool
 				o, err := e.open(netip.AddrPortFrom(ip, 0), hears(func(packet []byte, from netip.AddrPort) {
 					if over.Load() {
 						t.Error("a packet after close")
 					}
 					if from.Port() == uint16(conn.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort().Port()) {
-						heard.Add(1)
+						select {
+						case heard <- struct{}{}:
+						default:
+						}
 					}
 				}))
 				if err != nil {
@@ -223,8 +227,8 @@ func TestDescriptorsReused(t *testing.T) {
 					return
 				}
 				target.Store(uint32(o.local().Port()))
-				for heard.Load() < 3 {
-					runtime.Gosched()
+				for range 3 {
+					<-heard
 				}
 				o.close()
 				over.Store(true)

@@ -181,12 +181,12 @@ func (s *site) connect() {
 	s.session.Connect()
 }
 
-// talks has a phone send speech until the other has heard 20 packets of it, each as it was sent.
+// talks has a phone send speech until the other has heard ten packets of it, each as it was sent.
 func (s *site) talks(from, to *handset) {
 	s.t.Helper()
 	sent := map[string]bool{}
 	deadline := time.Now().Add(5 * time.Second)
-	for heard := 0; heard < 20; {
+	for heard := 0; heard < 10; {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%d packets heard of %d", heard, len(sent))
 		}
@@ -197,7 +197,7 @@ func (s *site) talks(from, to *handset) {
 		packet := from.talker.Next(payload)
 		sent[string(packet)] = true
 		from.send(packet)
-		for _, got := range to.heard(20 * time.Millisecond) {
+		for _, got := range to.heard(10 * time.Millisecond) {
 			if !sent[string(got)] {
 				s.t.Fatalf("heard %x, which nobody has sent", got)
 			}
@@ -245,11 +245,11 @@ func (p *handset) heard(within time.Duration) (packets [][]byte) {
 // deaf fails the test if a phone hears what the other one says.
 func (s *site) deaf(from, to *handset) {
 	s.t.Helper()
-	to.heard(100 * time.Millisecond) // what was under way
+	to.heard(50 * time.Millisecond) // what was under way
 	for range 10 {
 		from.send(from.talker.Next(make([]byte, 160)))
 	}
-	for _, got := range to.heard(300 * time.Millisecond) {
+	for _, got := range to.heard(200 * time.Millisecond) {
 		if binary.BigEndian.Uint32(got[8:]) == from.talker.SSRC { // and not the ringback
 			s.t.Errorf("heard %x", got[:12])
 		}
@@ -274,7 +274,7 @@ func TestDaemonPlain(t *testing.T) {
 	s.talks(s.trunk, s.device)
 	s.talks(s.device, s.trunk)
 	final := s.session.Close()
-	if final.Trunk.Packets < 20 || final.Device.Packets < 20 || final.Trunk.FirstPacket.IsZero() {
+	if final.Trunk.Packets < 10 || final.Device.Packets < 10 || final.Trunk.FirstPacket.IsZero() {
 		t.Errorf("figures %+v", final)
 	}
 	s.gone(url)
