@@ -335,14 +335,9 @@ func (c *Call) talking(ctx context.Context) state {
 		case d := <-c.session.Digits():
 			c.heardDigit(ctx, d)
 		case e := <-c.session.Events():
-			switch e.Kind {
-			case rtp.Idle:
-				return c.over(EndMediaTimeout)
-			case rtp.EngineLost:
-				c.rec.step(e.Kind.String(), "", e.Cause)
-				return c.over(EndEngineLost)
+			if ending := c.heard(e); ending != nil {
+				return c.over(ending)
 			}
-			c.heard(e)
 		case <-c.watch.Ready():
 			c.roamed(ctx)
 		case e := <-c.events:

@@ -99,7 +99,11 @@ func (c *Call) transferring(ctx context.Context) state {
 			ch.Refuse(&sip.Refused{Code: 491})
 		case do := <-c.changesDone():
 			do()
-		case <-c.session.Events():
+		case e := <-c.session.Events(): // of before, maybe: it is not told again
+			if ending := c.heard(e); ending != nil {
+				c.takeBack()
+				return c.over(ending)
+			}
 		case <-c.watch.Ready():
 			if err := c.inviteAll(ctx); err != nil {
 				return c.transferFailed(c.mediaEnding(err).Code)

@@ -58,14 +58,23 @@ type XRRecord struct {
 	JitterBufferMS float64 `json:"jitter_buffer_ms,omitempty"`
 }
 
-// heard puts an event of the audio into the timeline.
-func (c *Call) heard(e rtp.Event) {
+// heard puts an event of the audio into the timeline. It gives the ending of a
+// call that has none any more, else nil.
+func (c *Call) heard(e rtp.Event) *Ending {
+	switch e.Kind {
+	case rtp.Idle:
+		return EndMediaTimeout
+	case rtp.EngineLost:
+		c.rec.step(e.Kind.String(), "", e.Cause)
+		return EndEngineLost
+	}
 	detail := e.Side.String() + " " + e.Cause
 	switch e.Kind {
 	case rtp.NoMedia, rtp.Silence, rtp.SilenceOver, rtp.Unheard: // it is a sentence
 		detail = e.Side.String() + ": " + e.Cause
 	}
-	c.rec.step(e.Kind.String(), "", strings.TrimSpace(detail))
+	c.rec.stepAt(e.At, e.Kind.String(), "", strings.TrimSpace(detail)) // nobody listens before the answer
+	return nil
 }
 
 // mediaRecords are those of both sides.

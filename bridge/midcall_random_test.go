@@ -87,6 +87,27 @@ func (e *restless) resume() error {
 	return fmt.Errorf("the end of the hold is never accepted")
 }
 
+// unsettle has both ends change the session at random, and resume.
+func (w *world) unsettle(c, taken *siptest.Call, seed uint64) {
+	w.t.Helper()
+	ends := []*restless{newRestless(c, seed), newRestless(taken, seed+100)}
+	var both sync.WaitGroup
+	for _, e := range ends {
+		both.Go(func() {
+			if err := e.act(12); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	for _, e := range ends {
+		if err := e.resume(); err != nil {
+			w.t.Error(err)
+		}
+		time.Sleep(15 * time.Second)
+	}
+}
+
 // Whatever both sides ask for, and whenever, nobody waits for ever, and when
 // both have resumed they hear each other.
 func TestRandomChangesOfBothSides(t *testing.T) {
@@ -94,26 +115,34 @@ func TestRandomChangesOfBothSides(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			call(t, nil, func(w *world) {
 				c, taken, _ := established(w, siptest.Invitation{})
-				ends := []*restless{newRestless(c, seed), newRestless(taken, seed+100)}
-				var both sync.WaitGroup
-				for _, e := range ends {
-					both.Go(func() {
-						if err := e.act(12); err != nil {
-							t.Error(err)
-						}
-					})
-				}
-				both.Wait()
-				for _, e := range ends {
-					if err := e.resume(); err != nil {
-						t.Error(err)
-					}
-					time.Sleep(15 * time.Second)
-				}
+				w.unsettle(c, taken, seed)
 				w.talk(c, taken)
 				c.Bye()
 				w.ended("caller_hung_up", 200)
 			})
 		})
+	}
+}
+
+// So with phones of all kinds: no change leaves one without keys.
+func TestRandomChangesWithPhonesOfAllKinds(t *testing.T) {
+	for _, kind := range kinds {
+		for seed := range uint64(8) {
+			t.Run(fmt.Sprint(kind, seed), func(t *testing.T) {
+				change, theirs := overTLS(t, "", nil)
+				call(t, change, func(w *world) {
+					p := w.mixed(theirs, kind, "1", takes(kind, 0), nil)
+					c := w.invite(siptest.Invitation{NoOffer: seed%2 > 0})
+					w.await(c, 10*time.Second, "200")
+					taken := w.last(p)
+					time.Sleep(2 * time.Second)
+					w.unsettle(c, taken, seed)
+					w.talk(c, taken)
+					c.Bye()
+					w.await(taken, time.Second, "BYE")
+					w.ended("caller_hung_up", 200)
+				})
+			})
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,12 +107,19 @@ func (r *record) push(p PushRecord) {
 }
 
 // step notes what happens. The end has room in any timeline.
-func (r *record) step(event, device, detail string) {
-	now := time.Now()
+func (r *record) step(event, device, detail string) { r.stepAt(time.Now(), event, device, detail) }
+
+// stepAt notes what has happened a while ago, in its place.
+func (r *record) stepAt(at time.Time, event, device, detail string) {
 	r.update(func(rec *Record) {
-		if len(rec.Timeline) < maxSteps || event == "over" {
-			rec.Timeline = append(rec.Timeline, Step{At: now, Millis: millis(now.Sub(rec.Start)), Event: event, Device: device, Detail: detail})
+		if len(rec.Timeline) >= maxSteps && event != "over" {
+			return
 		}
+		i := len(rec.Timeline)
+		for i > 0 && rec.Timeline[i-1].At.After(at) {
+			i--
+		}
+		rec.Timeline = slices.Insert(rec.Timeline, i, Step{At: at, Millis: millis(at.Sub(rec.Start)), Event: event, Device: device, Detail: detail})
 	})
 }
 
