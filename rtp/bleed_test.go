@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -113,6 +114,30 @@ func TestLoopbackIsNobodyElse(t *testing.T) {
 		w.must(err)
 		if trunk.learnVideo(w.trunk, answer, nil); trunk.ours != nil {
 			t.Errorf("video is taken\n%s", answer)
+		}
+	})
+}
+
+// A phone that has done without ICE for a while is sent nothing for long once it has ICE again and asks for nothing by it.
+func TestConsentIsWatchedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, p := webCall(t, nil)
+		w.answerWeb(p)
+		w.must(p.Shake())
+		synctest.Wait()
+		w.crosses(p)
+		ufrag := p.Ufrag
+		p.Ufrag = ""
+		_, err := w.session.Reoffer(Device, p.SDP(p.sdp("8 101")))
+		w.must(err)
+		time.Sleep(2 * consentTime)
+		w.events()
+		p.Ufrag, p.Pwd = ufrag, "anotherPasswordOf22Chars"
+		_, err = w.session.Reoffer(Device, p.SDP(p.sdp("8 101")))
+		w.must(err)
+		time.Sleep(consentTime + time.Second)
+		if e := w.last(NoMedia); !strings.Contains(e.Cause, "no ICE check") {
+			t.Errorf("%+v", e)
 		}
 	})
 }

@@ -158,6 +158,9 @@ func (g *guard) checkedLocked(ours *sdp.ICE, theirs *sdp.Description) {
 	g.ice = newLite(*ours, *theirs.ICE)
 	if g.timer == nil {
 		g.timer = time.AfterFunc(consentTime, g.consent)
+	} else if g.former == nil { // it has done without ICE
+		g.lost = false
+		g.timer.Reset(consentTime)
 	}
 }
 
