@@ -29,6 +29,16 @@ func TestErrorsAreBrief(t *testing.T) {
 	}
 }
 
+// However long it is, an error says what is wrong.
+func TestErrorsOfAllLengthsTellWhatIsWrong(t *testing.T) {
+	for n := range 2 * maxReason {
+		body := "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\nm=" + strings.Repeat("x", n+1) + "\r\n"
+		if _, err := Parse([]byte(body)); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), "m=x") {
+			t.Fatalf("%d: %v", n, err)
+		}
+	}
+}
+
 // RTCP goes to one host, like RTP.
 func TestRTCPGoesToNobodyElse(t *testing.T) {
 	for value, want := range map[string]string{
