@@ -48,6 +48,29 @@ func TestSilenceOfAPhoneThatReportsLetsNoStrangerIn(t *testing.T) {
 	})
 }
 
+// A muted phone that is known to have moved is let in at once, though it has reported from its old place a moment ago.
+func TestMutedPhoneThatMovesIsHeard(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, 3 * time.Second} { // before the silence is told, and after
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.connect()
+			w.converse(12*time.Second, w.trunk, w.device)
+			_, control := w.control()
+			w.converse(18*time.Second, w.trunk)
+			control.tell(&rtcp.ReceiverReport{SSRC: 0x2222}, rtcp.NewCNAMESourceDescription(0x2222, "phone"))
+			w.converse(after, w.trunk)
+			w.session.Relatch(Device)
+			w.converse(4*time.Second, w.trunk)
+			moved := w.peer(netip.MustParseAddrPort("198.18.7.7:7000"), 0x2222)
+			moved.ours = w.device.ours
+			moved.talk(latchPackets)
+			w.trunk.heard()
+			sent := moved.talk(3)
+			w.same("the phone from another network", w.trunk.heard(), sent)
+		})
+	}
+}
+
 // Packets of who cannot be the peer do not begin the window that the peer has.
 func TestStrangersDoNotUseTheWindowUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -58,14 +58,12 @@ func (l *latch) reopen() {
 	l.open, l.closes, l.tries, l.host = true, 0, new([3]candidate), netip.Addr{}
 }
 
-// confine keeps an open window to the host that the peer is known to be at still; the zero Addr ends that, by a window of
-// its own.
-func (l *latch) confine(host netip.Addr) {
-	switch {
-	case host.IsValid() && l.open:
+// reopenAt is reopen for the host that the peer is known to be at still, where that is valid; unless a window is open
+// already, as the peer has said that it moves.
+func (l *latch) reopenAt(host netip.Addr) {
+	moves := l.open && !l.host.IsValid()
+	if l.reopen(); !moves {
 		l.host = host
-	case !host.IsValid() && l.host.IsValid():
-		l.reopen()
 	}
 }
 

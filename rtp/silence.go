@@ -67,9 +67,10 @@ func (s *Session) checkSilenceLocked(side Side, now moment) time.Duration {
 		s.log.Warn("one side has fallen silent", "side", side.String(), "cause", cause)
 		s.tell(Event{Kind: Silence, Side: side, At: s.relay.at(now), Cause: cause})
 		s.audio.raiseLocked() // what comes from elsewhere is for the latch to judge
+		e.latch.reopenAt(e.whereabouts(now))
+	} else if e.latch.host.IsValid() && !e.whereabouts(now).IsValid() {
 		e.latch.reopen()
 	}
-	e.latch.confine(e.whereabouts(now))
 	return silentLook
 }
 
