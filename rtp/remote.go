@@ -355,7 +355,7 @@ func (r *remote) move() error {
 
 // handover takes the device out of the call; undo puts it back, for the next sync.
 func (r *remote) handover() (undo func()) {
-	before := r.device
+	before, moves := r.device, r.moves
 	if r.shut[Device] {
 		_, _ = r.do("unblock media", ng.Dict{"from-tag": before})
 		r.shut[Device] = false
@@ -373,6 +373,9 @@ func (r *remote) handover() (undo func()) {
 			r.others = append(r.others, r.device)
 		}
 		r.device, r.opened = before, false
+		if r.moves != moves {
+			r.fresh[Device] = true
+		}
 	}
 }
 

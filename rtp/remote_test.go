@@ -146,6 +146,36 @@ func TestRemoteMoves(t *testing.T) {
 	}
 }
 
+// A call moves while its device is set aside: that hears of the other daemon when it has the call back.
+func TestRemoteMovesWhileADeviceIsSetAside(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, first, second := remoteWorld(t)
+		w.connect()
+		undo := w.session.Handover()
+		first.Stop(false)
+		time.Sleep(5 * time.Second)
+		p, err := w.session.Propose(Trunk, w.trunk.sdp("8 101"))
+		w.must(err)
+		w.trunk.learn(p.Locally())
+		undo()
+		was := w.device.ours.Addr
+		p = w.session.Follow(Trunk)
+		if p == nil {
+			t.Fatal("the device is not asked")
+		}
+		w.device.learn(p.Offer())
+		_, err = p.Accept(w.device.sdp("8 101"))
+		w.must(err)
+		if w.device.ours.Addr == was || second.Calls() != 1 || w.session.Follow(Trunk) != nil {
+			t.Errorf("the device sends to %v as before, or is to be asked again", was)
+		}
+		w.session.Close()
+		if second.Calls() != 0 {
+			t.Error("the second daemon keeps the call")
+		}
+	})
+}
+
 // An answer of the daemon that is lost in mid-call is made up for.
 func TestRemoteSyncedLater(t *testing.T) {
 	bubble(t, func(t *testing.T) {
