@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // detach takes the program off an interface.
@@ -29,8 +28,10 @@ func (p *Path) attachTo(index int, n *netlink) (d detach, how string, err error)
 	if err != nil {
 		return nil, "", fmt.Errorf("add clsact: %w", err)
 	}
-	priority, err := n.addFilter(index, p.program.FD())
-	if err != nil {
+	if p.sign == nil {
+		p.sign = newSign()
+	}
+	if err := n.addFilter(index, p.program.FD(), p.sign.name); err != nil {
 		return nil, "", fmt.Errorf("add filter: %w", err)
 	}
 	return func() {
@@ -39,7 +40,7 @@ func (p *Path) attachTo(index int, n *netlink) (d detach, how string, err error)
 			return
 		}
 		defer n.close()
-		n.removeFilter(index, priority)
+		n.removeFilters(index, func(name string) bool { return name == p.sign.name })
 		if made && n.unused(index) {
 			n.removeClsact(index)
 		}
@@ -53,21 +54,6 @@ func (n *netlink) clean() {
 		return
 	}
 	for _, index := range indexes {
-		filters, err := n.filters(index, ingress)
-		if err != nil {
-			continue
-		}
-		for _, f := range filters {
-			if pid, ours := f.owner(); ours && !alive(pid) {
-				n.removeFilter(index, f.priority)
-			}
-		}
+		n.removeFilters(index, over)
 	}
-}
-
-// alive reports whether a process exists. Where process numbers are not those that the filter's maker had, as in
-// containers with one network, a filter may be taken from a living one: its media then goes through its sockets.
-func alive(pid int) bool {
-	err := unix.Kill(pid, 0)
-	return err == nil || errors.Is(err, unix.EPERM)
 }

@@ -93,7 +93,7 @@ func attachedTo(t *testing.T) (programs, filters int) {
 	defer n.close()
 	list, _ := n.filters(lo(t), ingress) // an error where there is no clsact
 	for _, f := range list {
-		if _, ours := f.owner(); ours { // the kernel lists the place of a filter, too
+		if f.ours() { // the kernel lists the place of a filter, too
 			filters++
 		}
 	}
@@ -140,6 +140,59 @@ func TestKilled(t *testing.T) {
 		if p, f := attachedTo(t); p+f != 0 {
 			t.Errorf("%s: %d programs and %d filters after the next start", mode, p, f)
 		}
+	}
+}
+
+// Several processes have their filters on one interface. One that ends takes away its own only.
+func TestSeveralProcesses(t *testing.T) {
+	if !rtptest.OwnNetwork(t) {
+		return
+	}
+	rtptest.IP(t, "link", "set", "lo", "up")
+	_, says := child(t, "clsact", nil)
+	if says != "<nil>" {
+		t.Fatal(says)
+	}
+	other := opened(t, true)
+	if !installs(other, flow("127.0.0.1:4000", "127.0.0.1:20000", "127.0.0.1:20002", "127.0.0.1:5000")) {
+		t.Fatal("nothing can be installed")
+	}
+	if _, f := attachedTo(t); f != 2 {
+		t.Errorf("%d filters are attached, of two processes", f)
+	}
+	other.Remove(20000, new(Reception))
+	other.Close()
+	if _, f := attachedTo(t); f != 1 {
+		t.Errorf("%d filters are attached, of one process", f)
+	}
+}
+
+// In a container the process has the same number after each start, and each container the same one: what a killed one
+// has left is removed all the same, and a living one keeps its filter.
+func TestKilledInContainer(t *testing.T) {
+	if !rtptest.OwnNetwork(t) {
+		return
+	}
+	rtptest.IP(t, "link", "set", "lo", "up")
+	container := func(cmd *exec.Cmd) { cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID }
+	_, says := child(t, "clsact", container) // lives on
+	if says != "<nil>" {
+		t.Fatal(says)
+	}
+	for range 3 {
+		cmd, says := child(t, "clsact", container)
+		if says != "<nil>" {
+			t.Fatal(says)
+		}
+		if _, f := attachedTo(t); f != 2 {
+			t.Errorf("%d filters are attached, of two processes", f)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	opened(t, true).Close()
+	if _, f := attachedTo(t); f != 1 {
+		t.Errorf("%d filters are attached, of one process", f)
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
@@ -29,7 +27,7 @@ const (
 	bpfFlagDirect = 1 // TCA_BPF_FLAG_ACT_DIRECT
 )
 
-// filterName begins the name of our filters; the number of the process follows.
+// filterName begins the name of our filters, and of the sign of life of who made them.
 const filterName = "reveille_rtp_"
 
 // lastPriority is where filters are tried for a place: after all others, whose numbers are lower.
@@ -221,40 +219,48 @@ func everyProtocol() uint32 {
 	return uint32(order.Uint16([]byte{0, unix.ETH_P_ALL}))
 }
 
-// addFilter attaches a program at the ingress, and gives the priority that it has found a place at.
-func (n *netlink) addFilter(index, program int) (priority uint32, err error) {
+// addFilter attaches a program at the ingress by a name. The filters of several processes may have one place in the order.
+func (n *netlink) addFilter(index, program int, name string) (err error) {
 	options := attribute(nil, bpfFD, order.AppendUint32(nil, uint32(program)))
-	options = attribute(options, bpfName, []byte(filterName+strconv.Itoa(os.Getpid())+"\x00"))
+	options = attribute(options, bpfName, []byte(name+"\x00"))
 	options = attribute(options, bpfFlags, order.AppendUint32(nil, bpfFlagDirect))
-	for priority = lastPriority; priority > lastPriority-16; priority-- {
+	for priority := uint32(lastPriority); priority > lastPriority-16; priority-- {
 		m := tcmsg{index: int32(index), parent: ingress, info: priority<<16 | everyProtocol()}
 		body := attribute(m.bytes(), unix.TCA_KIND, []byte("bpf\x00"))
 		body = attribute(body, unix.TCA_OPTIONS, options)
 		_, err = n.ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, body)
-		if !errors.Is(err, unix.EEXIST) {
+		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EINVAL) { // filters of another kind may have the place
 			break
 		}
 	}
-	return priority, err
+	return err
 }
 
-func (n *netlink) removeFilter(index int, priority uint32) {
-	m := tcmsg{index: int32(index), parent: ingress, info: priority<<16 | everyProtocol()}
+// removeFilter removes one filter, and leaves others of its place.
+func (n *netlink) removeFilter(index int, f filter) {
+	m := tcmsg{index: int32(index), handle: f.handle, parent: ingress, info: f.priority<<16 | everyProtocol()}
 	_, _ = n.ask(unix.RTM_DELTFILTER, 0, attribute(m.bytes(), unix.TCA_KIND, []byte("bpf\x00")))
+}
+
+// removeFilters removes those of an interface of whose names it is true.
+func (n *netlink) removeFilters(index int, of func(name string) bool) {
+	list, _ := n.filters(index, ingress) // an error where there is no clsact
+	for _, f := range list {
+		if f.ours() && of(f.name) {
+			n.removeFilter(index, f)
+		}
+	}
 }
 
 // filter is one that the system has.
 type filter struct {
 	name     string // of a bpf filter
 	priority uint32
+	handle   uint32 // its number among those of its priority
 }
 
-// owner is the process that made the filter, if it is one of ours.
-func (f filter) owner() (pid int, ours bool) {
-	text, ours := strings.CutPrefix(f.name, filterName)
-	pid, err := strconv.Atoi(text)
-	return pid, ours && err == nil
-}
+// ours reports whether a Path made the filter, of this process or another.
+func (f filter) ours() bool { return strings.HasPrefix(f.name, filterName) }
 
 // filters lists those of one direction of an interface.
 func (n *netlink) filters(index int, direction uint32) (list []filter, err error) {
@@ -268,6 +274,7 @@ func (n *netlink) filters(index int, direction uint32) (list []filter, err error
 		list = append(list, filter{
 			name:     strings.TrimRight(string(name), "\x00"),
 			priority: order.Uint32(a[size-4:]) >> 16,
+			handle:   order.Uint32(a[8:]),
 		})
 	}
 	return list, err

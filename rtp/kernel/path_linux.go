@@ -43,6 +43,7 @@ type Path struct {
 	entries []entry // in memory, shared with the program
 	legacy  bool    // clsact where TCX would do: for tests
 	watch   *watcher
+	sign    *sign // of who made the filters; nil: there are none. The watcher's
 	streamN atomic.Int64
 	ending  sync.Once
 
@@ -229,5 +230,6 @@ func (p *Path) end() {
 		}
 	}
 	p.mu.Unlock()
+	p.sign.close()
 	p.unload()
 }
