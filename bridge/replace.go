@@ -85,12 +85,13 @@ func (c *Call) answeredBy(e *event) state {
 	}
 	c.session.Secret(rtp.Device, r.Replacement.Secret())
 	c.session.SignalledFrom(rtp.Device, r.Replacement.PeerAddress())
-	err := c.session.StandIn(rtp.Device, r.Replacement.SDP)
+	undo, err := c.session.StandIn(rtp.Device, r.Replacement.SDP)
 	var sdp []byte
 	if err == nil {
 		sdp, err = c.session.Reoffer(rtp.Device, r.Replacement.SDP)
 	}
 	if err != nil {
+		undo()
 		c.refuseReplacement(r, err)
 		return state{}
 	}
@@ -101,6 +102,7 @@ func (c *Call) answeredBy(e *event) state {
 	}
 	d := c.adopted(r, sdp)
 	if d == nil {
+		undo() // others may answer
 		return state{}
 	}
 	c.endRinging(e.dev, e.dev != d)

@@ -91,14 +91,31 @@ func (s *Session) MayOffer(side Side) error {
 }
 
 // StandIn is SetAnswer with an offer in place of the answer: of a device that takes over from one that was offered the
-// call. What it offers is for Reoffer to answer, keys above all.
-func (s *Session) StandIn(side Side, body []byte) error {
+// call. What it offers is for Reoffer to answer, keys above all. undo forgets it, where it has not come to that: others may
+// answer yet. It is never nil.
+func (s *Session) StandIn(side Side, body []byte) (undo func(), err error) {
 	d, err := s.parseOffer(side, body)
 	if err != nil {
-		return err
+		return func() {}, err
 	}
 	d.Crypto, d.DTLS, d.ICE, d.Video = nil, nil, nil, nil
-	return s.setAnswer(side, d)
+	s.mu.Lock()
+	before := s.exchanges[side]
+	s.mu.Unlock()
+	return func() { s.forget(side, before) }, s.setAnswer(side, d)
+}
+
+// forget puts a side back to when nobody had answered there.
+func (s *Session) forget(side Side, before exchange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.raiseLocked()
+	s.unguardLocked(side)
+	for _, st := range s.streams() {
+		st.path.ends[side] = end{got: st.path.ends[side].got}
+	}
+	s.exchanges[side] = before
+	s.remapLocked()
 }
 
 // expected is what an answer to an offer of ours may be.
