@@ -86,3 +86,22 @@ func TestHandshakeOfAPhoneThatIsSetAside(t *testing.T) {
 		}
 	}
 }
+
+// A phone that takes its own call over, and describes the address that it had, is heard.
+func TestPhoneThatFollowsItselfIsHeard(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.connect()
+		w.device.talk(10)
+		w.session.Handover()
+		offer, err := w.session.Offer(Device)
+		w.must(err)
+		w.must(w.session.SetAnswerTo(Device, offer, w.device.sdp("8 101")))
+		w.session.Connect()
+		w.trunk.heard()
+		sent := w.device.talk(10)
+		w.same("the trunk hears", w.trunk.heard(), sent)
+		sent = w.trunk.talk(3)
+		w.same("the device hears", w.device.heard(), sent)
+	})
+}

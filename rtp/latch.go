@@ -44,6 +44,9 @@ func (l *latch) signal(addr netip.AddrPort) {
 	if l.checked {
 		return
 	}
+	if addr == l.former { // the same phone again
+		l.former = netip.AddrPort{}
+	}
 	if addr.IsValid() && !addr.Addr().IsUnspecified() && addr != l.signalled {
 		l.signalled, l.locked = addr, netip.AddrPort{}
 	}
@@ -89,9 +92,6 @@ func (l *latch) accept(src netip.AddrPort, ssrc uint32, seq uint16, now moment) 
 // contend is accept while the latch is open.
 func (l *latch) contend(src netip.AddrPort, ssrc uint32, seq uint16, now moment) bool {
 	if src == l.former || src != l.locked && l.foreign(src) { // which use up nothing of the peer's time
-		return false
-	}
-	if src != l.locked && l.foreign(src) { // nor does its clock count
 		return false
 	}
 	if l.closes == 0 {
