@@ -28,7 +28,8 @@ const (
 // screen and must get it with the first INVITE, if that can be: one that comes
 // by WebSocket is a browser, or an app made like one, and knows nothing but
 // WebRTC, whatever the configuration says; of the others most are plain or able
-// to encrypt. Some insist on RTP/SAVP, a few on DTLS.
+// to encrypt. Some insist on RTP/SAVP, a few on DTLS. DTLS comes first: those that insist on keys refuse it, but baresip's
+// dtls_srtp takes RTP/SAVP and answers without a key.
 func (c *Call) offerings(b location.Binding) []offering {
 	list := []offering{offerFirst}
 	switch security := c.session.Security(rtp.Device); {
@@ -36,7 +37,7 @@ func (c *Call) offerings(b location.Binding) []offering {
 	case security == rtp.SRTPRequired:
 		list = append(list, offerDTLS)
 	case secret(b):
-		list = append(list, offerEncrypted, offerDTLS, offerPlain)
+		list = append(list, offerDTLS, offerEncrypted, offerPlain)
 	default:
 		list = append(list, offerDTLS)
 	}

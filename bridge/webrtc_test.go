@@ -89,6 +89,21 @@ func TestPhoneByWebSocketThatKnowsNoDTLSIsOfferedTheRest(t *testing.T) {
 	})
 }
 
+// A phone by TLS is offered DTLS-SRTP before RTP/SAVP with keys, which some that insist on DTLS take and answer without one.
+func TestOrderOfOffersByTLS(t *testing.T) {
+	change, theirs := overTLS(t, "", nil)
+	call(t, change, func(w *world) {
+		var seen []string
+		w.secure(theirs, 4, func(c *siptest.Call) {
+			_, media, _ := strings.Cut(string(c.Invite.Body), "m=audio ")
+			seen = append(seen, strings.Fields(media)[1])
+			c.Respond(488, nil)
+		})
+		w.await(w.invite(siptest.Invitation{}), 10*time.Second, "488")
+		equal(t, "offers", strings.Join(seen, " "), "RTP/AVP UDP/TLS/RTP/SAVP RTP/SAVP RTP/AVP")
+	})
+}
+
 // A phone by TCP that insists on DTLS-SRTP gets it; with SRTP off it does not.
 func TestPhoneThatInsistsOnDTLSIsOfferedIt(t *testing.T) {
 	for _, security := range []string{"optional", "off"} {

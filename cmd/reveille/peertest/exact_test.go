@@ -14,9 +14,9 @@ import (
 func TestAudioIsExact(t *testing.T) {
 	t.Parallel()
 	for i, c := range []struct{ kind, network, recorded string }{
-		{"", "tls", ""}, {"srtp", "tls", "AES_CM_128_HMAC_SHA1_80"}, {"srtp-mand", "tls", "AES_CM_128_HMAC_SHA1_80"}, {"dtls_srtp", "tcp", "DTLS "},
+		{"", "tls", ""}, {"srtp", "tls", "AES_CM_128_HMAC_SHA1_80"}, {"srtp-mand", "tls", "AES_CM_128_HMAC_SHA1_80"}, {"dtls_srtp", "tcp", "DTLS "}, {"dtls_srtp", "tls", "DTLS "},
 	} {
-		t.Run(strings.TrimPrefix(c.kind+"-plain", "-"), func(t *testing.T) {
+		t.Run(strings.TrimPrefix(c.kind+"-"+c.network, "-"), func(t *testing.T) {
 			t.Parallel()
 			played := source(uint64(401+i), long)
 			b := (&bridge{}).start(t)
