@@ -25,8 +25,9 @@ func TestCallWandersBetweenPhonesOfAllKinds(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 7))
 				var phones [4]*phone
 				for i, kind := range kinds {
+					rolls := rand.New(rand.NewPCG(seed, uint64(i))) // its own: a phone rings on a goroutine of its own
 					script := func(c *siptest.Call) {
-						if r.IntN(3) == 0 {
+						if rolls.IntN(3) == 0 {
 							siptest.RefuseAfter(time.Second, 486)(c)
 							return
 						}
