@@ -33,6 +33,7 @@ func TestDoctorAsksEngines(t *testing.T) {
 		{there, "", "ok    rtpengine udp://127.0.0.1:PORT: takes calls, with audio at 127.0.0.1: trunks and phones must reach that\n"},
 		{there + ", " + away, "", "warn  rtpengine udp://127.0.0.1:PORT: no answer: "},
 		{away, "", "FAIL  rtpengine udp://127.0.0.1:PORT: no answer: "},
+		{"udp://engine.invalid:2223", "", "FAIL  rtpengine udp://engine.invalid:2223: its name is not known: "},
 		{away, "", "FAIL  media.engine: no rtpengine takes calls: callers will hear 503\n"},
 		{there, there, "ok    rtpengine udp://127.0.0.1:PORT: takes calls, with audio at 127.0.0.1, and is drained: it gets none\n"},
 		{there, there, "FAIL  media.engine: no rtpengine takes calls: callers will hear 503\n"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 func (e *examination) engines(ctx context.Context) []Finding {
 	var out []Finding
 	takes := 0
+	var unknown *net.DNSError
 	for _, address := range e.Media.RTPEngine.Address {
 		name := "rtpengine " + address
 		switch ip, err := tryEngine(ctx, address, e.Node); {
@@ -26,6 +28,8 @@ func (e *examination) engines(ctx context.Context) []Finding {
 			out = append(out, good(name, "takes calls, with audio at %s: trunks and phones must reach that", ip))
 		case ng.Refused(err):
 			out = append(out, fail(name, "answers, and takes no call: %v; its log has more", err))
+		case errors.As(err, &unknown):
+			out = append(out, fail(name, "its name is not known: %v; correct it, or write the address", unknown))
 		case errors.Is(err, ng.ErrNoAnswer) || errors.Is(err, context.DeadlineExceeded):
 			out = append(out, fail(name, "%v; does it run, is this its listen-ng, and does a firewall let UDP through both ways?", err))
 		default:
