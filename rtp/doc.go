@@ -66,7 +66,8 @@
 // description until it has latched, takes packets from there only, and latches onto another source (a peer behind NAT)
 // after four consecutive packets of one SSRC with an agreed payload type, within five seconds of the first. From
 // competing sources it takes the described address before its neighbours (/24, /64) before all others. Then it stays:
-// it latches again only after a re-INVITE or when told that the peer has moved. Where the peer's SIP comes from is known
+// it latches again only after a re-INVITE, when told that the peer has moved, or after 20 s of silence; then onto the same
+// host alone while that goes on to send RTCP, as a muted phone does. Where the peer's SIP comes from is known
 // too, unless by a proxy: what is near that counts as a neighbour, and all others as strangers. All else is counted and
 // dropped.
 //
