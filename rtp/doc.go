@@ -24,7 +24,7 @@
 // digit to the one, and Digits tells what that one has typed. A digit is played into the stream that the listener has
 // anyway: packet for packet it stands in for the speech, so that sequence numbers need no change then or later, which
 // with SRTP and in the kernel they could not have. Only where there is no stream (silence suppression, a muted phone,
-// hold) has it one of its own.
+// hold) has it one of its own, and where that stops within the digit, for the end of it.
 //
 // # Quality
 //
