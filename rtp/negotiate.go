@@ -274,14 +274,9 @@ func (s *Session) setAnswer(side Side, d *sdp.Description) error {
 	if e.ours == nil || e.offered {
 		return fmt.Errorf("%w: the %v was offered nothing to answer", ErrOrder, side)
 	}
-	if !sdp.HasSpeech(common(d.Codecs, e.ours.Codecs)) {
-		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
-	}
-	if err := checkKey(side, &d.Stream, &e.ours.Stream); err != nil {
+	if err := e.accept(side, d, e.ours); err != nil {
 		return err
 	}
-	checkVideo(d, e.ours)
-	e.answered(d, e.ours)
 	s.remoteLocked(side)
 	return nil
 }

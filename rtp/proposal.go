@@ -341,15 +341,23 @@ func (s *Session) ReofferAnswer(side Side, body []byte) error {
 	if e.pending == nil {
 		return fmt.Errorf("%w: the %v was offered nothing anew", ErrOrder, side)
 	}
-	if !sdp.HasSpeech(common(d.Codecs, e.pending.Codecs)) {
-		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
-	}
-	if err := checkKey(side, &d.Stream, &e.pending.Stream); err != nil {
+	if err := e.accept(side, d, e.pending); err != nil {
 		return err
 	}
-	checkVideo(d, e.pending)
-	e.answered(d, e.pending)
 	e.ours, e.pending = e.pending, nil
 	s.remoteLocked(side)
+	return nil
+}
+
+// accept takes a side's answer to an offer of ours, if it fits.
+func (e *exchange) accept(side Side, d, ours *sdp.Description) error {
+	if !sdp.HasSpeech(common(d.Codecs, ours.Codecs)) {
+		return fmt.Errorf("%w: the %v answered with no codec of our offer", ErrNotAcceptable, side)
+	}
+	if err := checkKey(side, &d.Stream, &ours.Stream); err != nil {
+		return err
+	}
+	checkVideo(d, ours)
+	e.answered(d, ours)
 	return nil
 }

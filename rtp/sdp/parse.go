@@ -56,7 +56,7 @@ func brief(err error) error {
 		kind = ErrBad
 	}
 	text := strings.TrimPrefix(err.Error(), kind.Error()+": ")
-	return fmt.Errorf("%w: %s...", kind, strings.ToValidUTF8(text[:min(maxReason, len(text))], ""))
+	return fmt.Errorf("%w: %s…", kind, strings.ToValidUTF8(text[:min(maxReason, len(text))], ""))
 }
 
 // parseLines is ParseKinds with the video or without.
