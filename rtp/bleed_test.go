@@ -150,12 +150,12 @@ func TestConsentIsWatchedAgain(t *testing.T) {
 		synctest.Wait()
 		w.crosses(p)
 		ufrag := p.Ufrag
-		p.Ufrag = ""
+		p.Rename("", "")
 		_, err := w.session.Reoffer(Device, p.SDP(p.sdp("8 101")))
 		w.must(err)
 		time.Sleep(2 * consentTime)
 		w.events()
-		p.Ufrag, p.Pwd = ufrag, "anotherPasswordOf22Chars"
+		p.Rename(ufrag, "anotherPasswordOf22Chars")
 		_, err = w.session.Reoffer(Device, p.SDP(p.sdp("8 101")))
 		w.must(err)
 		time.Sleep(consentTime + time.Second)

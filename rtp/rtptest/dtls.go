@@ -169,6 +169,13 @@ func (d *DTLS) client() bool {
 	return d.Setup == "active" || d.Setup == "actpass" && d.setup == "passive"
 }
 
+// Rename changes its ICE credentials while it runs.
+func (d *DTLS) Rename(ufrag, pwd string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.Ufrag, d.Pwd = ufrag, pwd
+}
+
 // Check sends one ICE check; change may alter it before it is signed.
 func (d *DTLS) Check(nominate bool, change ...stun.Setter) {
 	d.mu.Lock()
