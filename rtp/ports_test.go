@@ -290,6 +290,32 @@ func callOver(t testing.TB, s *Session, trunk, device *net.UDPConn) (at [2]netip
 	return at
 }
 
+// An address that the machine loses for a while, as by DHCP, is bound again when it is back: from all addresses, packets
+// may leave by another one than the peer knows.
+func TestAddressComesBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		lost := false
+		w := newWorld(t, func(_ *Config, o *Options) {
+			listen := o.Listen
+			o.Listen = func(a netip.AddrPort) (PacketConn, error) {
+				if lost && !a.Addr().IsUnspecified() {
+					return nil, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
+				}
+				return listen(a)
+			}
+		})
+		for _, gone := range []bool{true, false} {
+			lost = gone
+			s, err := w.relay.Open(SessionOptions{})
+			w.must(err)
+			if at := s.audio.sockets[Trunk].rtp.local().Addr(); at.IsUnspecified() != gone {
+				t.Errorf("lost %v: bound to %v", gone, at)
+			}
+			s.Close()
+		}
+	})
+}
+
 // Calls end in the middle of packets: closing must not wait for a reader that waits for it.
 func TestCloseUnderTraffic(t *testing.T) { onEngines(t, closeUnderTraffic) }
 

@@ -156,22 +156,23 @@ func (r *Relay) now() moment { return time.Since(r.epoch) }
 func (r *Relay) at(m moment) time.Time { return r.epoch.Add(m) }
 
 // listen opens a socket on the address itself, or on all addresses of its family if it is not this machine's: the
-// outside address of a NAT.
+// outside address of a NAT, or one that the machine has lost, for as long as it has.
 func (r *Relay) listen(address netip.Addr, port uint16, to receiver) (outlet, error) {
-	local := r.local(address)
-	known := local != address
-	o, err := r.engine.open(netip.AddrPortFrom(local, port), to)
-	if known || !errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return o, err
-	}
-	local = netip.IPv6Unspecified()
-	if address.Is4() {
-		local = netip.IPv4Unspecified()
+	o, err := r.engine.open(netip.AddrPortFrom(address, port), to)
+	local := address
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		local = netip.IPv6Unspecified()
+		if address.Is4() {
+			local = netip.IPv4Unspecified()
+		}
+		o, err = r.engine.open(netip.AddrPortFrom(local, port), to)
 	}
 	r.boundMu.Lock()
-	r.bound[address] = local // our own addresses only: the map stays small
-	r.boundMu.Unlock()
-	return r.engine.open(netip.AddrPortFrom(local, port), to)
+	defer r.boundMu.Unlock()
+	if r.bound[address] = local; local == address { // our own addresses only: the map stays small
+		delete(r.bound, address)
+	}
+	return o, err
 }
 
 // local is what is bound for an address of ours.
