@@ -2,6 +2,8 @@ package rtp
 
 import (
 	"net/netip"
+
+	"github.com/pion/rtcp"
 )
 
 // stream is what has packets of its own in a session: its audio, and its video. It is guarded by the session's mu.
@@ -98,11 +100,15 @@ func (st *stream) take(from origin, packet []byte) {
 	}
 	p.by.relay(p.packet, p.to)
 	if p.plain && isRTCP(p.packet) {
-		list := parseReports(p.packet)
-		s.mu.Lock()
-		st.path.readReports(from.side, list, now)
-		s.mu.Unlock()
+		st.readReports(from.side, parseReports(p.packet), now)
 	}
+}
+
+// readReports takes what a side reports by RTCP.
+func (st *stream) readReports(side Side, list []rtcp.Packet, now moment) {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock() // as in pass
+	st.path.readReports(side, list, now)
 }
 
 // passing is what becomes of a packet.
