@@ -82,6 +82,10 @@ func (s *Session) guardLocked(side Side) {
 		g.addr, g.wanted = theirs.Addr, g.wanted || !g.active
 	}
 	g.beginActiveLocked()
+	if e.early.hello != nil {
+		g.shakeLocked(e.early.hello, e.early.from)
+		e.early = knock{}
+	}
 	s.secondLocked(side, active)
 }
 

@@ -31,6 +31,7 @@ type exchange struct {
 	wish     sdp.Direction    // what the peer wants by itself, whatever the other side allows
 	secret   bool             // keys may go by the signalling: nobody else can read it
 	security Security         // what the configuration says of SRTP
+	early    knock            // came before the peer's description
 	info     bool             // digits reach the peer by SIP INFO
 	known    []sdp.Codec      // all that the peer knows, as far as an offer of its has said; nil: it has not
 }

@@ -218,3 +218,10 @@ func (g *guard) failed(h *shake, err error) {
 	}
 	g.fault = err
 }
+
+// knock is the last ClientHello that came before its side's description: media overtakes the signalling, and who sent it
+// would repeat it a second later only. It is taken up by the description, as if it had come then.
+type knock struct {
+	hello []byte // nil: none
+	from  netip.AddrPort
+}

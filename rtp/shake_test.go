@@ -252,6 +252,34 @@ func TestHandshakeLatches(t *testing.T) {
 	})
 }
 
+// A phone that shakes hands as it answers is not made to wait for its own repetition: its ClientHello may be here before
+// its SDP.
+func TestClientHelloOvertakesTheAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, p := webCall(t, func(d *rtptest.DTLS) { d.Ufrag, d.Setup = "", "active" })
+		w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
+		w.trunk.learn(w.session.Answer(Trunk))
+		offer, err := w.session.OfferDTLS(Device)
+		w.must(err)
+		w.must(p.Hear(offer))
+		p.learn(plainly(offer), nil)
+		shaken := make(chan error, 1)
+		go func() { shaken <- p.Shake() }()
+		time.Sleep(40 * time.Millisecond)
+		w.must(w.session.SetAnswerTo(Device, offer, p.SDP(p.sdp("8 101"))))
+		w.session.Connect()
+		synctest.Wait()
+		select {
+		case err := <-shaken:
+			w.must(err)
+		default:
+			t.Error("the handshake waits for the ClientHello to be repeated")
+			w.must(<-shaken)
+		}
+		w.crosses(p)
+	})
+}
+
 func FuzzDTLS(f *testing.F) {
 	f.Add([]byte{22, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 50, 1, 0, 0, 38, 0, 0, 0, 0, 0, 0, 0, 38, 254, 253}, []byte{20, 254, 253})
 	f.Add([]byte{21, 254, 253, 0, 1}, []byte{22})
