@@ -350,6 +350,26 @@ func TestReadinessFollowsThePhase(t *testing.T) {
 	}
 }
 
+func TestReadinessFollowsTheEngines(t *testing.T) {
+	for _, c := range []struct {
+		engines []Engine
+		ready   bool
+	}{
+		{nil, true},
+		{[]Engine{{Up: false}, {Up: true}}, true},
+		{[]Engine{{Up: false}, {Up: true, Drain: true}}, false},
+	} {
+		a := serve(t, func(o *Options) { o.Engines = func() []Engine { return c.engines } })
+		res, body := a.do("GET", "/readyz")
+		if c.ready && res.StatusCode != 200 {
+			t.Errorf("%+v: %d %s", c.engines, res.StatusCode, body)
+		}
+		if !c.ready {
+			a.wantProblem(res, body, 503, "no rtpengine")
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	if _, body := serve(t, nil).do("GET", "/metrics"); !strings.Contains(body, "reveille_test_total 0") {
 		t.Errorf("/metrics gives %s", body)

@@ -30,7 +30,19 @@ func (s *server) readyz(w http.ResponseWriter, _ *http.Request) {
 		s.problem(w, http.StatusServiceUnavailable, "the bridge is "+string(p))
 		return
 	}
+	if engines := s.engines(); len(engines) > 0 && !slices.ContainsFunc(engines, Engine.takesCalls) {
+		s.problem(w, http.StatusServiceUnavailable, "no rtpengine takes calls now; reveille status shows why")
+		return
+	}
 	s.json(w, map[string]any{"status": "ready", "trunks_down": s.trunkCounts().Down})
+}
+
+// engines are the rtpengine daemons; not nil.
+func (s *server) engines() []Engine {
+	if s.Engines == nil {
+		return []Engine{}
+	}
+	return append([]Engine{}, s.Engines()...)
 }
 
 func (s *server) metrics() http.HandlerFunc {
@@ -73,9 +85,7 @@ func (s *server) status(w http.ResponseWriter, _ *http.Request) {
 	if s.Banned != nil {
 		out.Banned = s.Banned()
 	}
-	if out.Engines = []Engine{}; s.Engines != nil {
-		out.Engines = append(out.Engines, s.Engines()...)
-	}
+	out.Engines = s.engines()
 	s.json(w, out)
 }
 

@@ -36,6 +36,8 @@ type Engine struct {
 	Cause string    `json:"cause,omitempty"`
 }
 
+func (e Engine) takesCalls() bool { return e.Up && !e.Drain }
+
 // TrunkCounts says how many trunks are up, and which are not.
 type TrunkCounts struct {
 	Up   int      `json:"up"`
