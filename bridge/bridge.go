@@ -26,6 +26,7 @@ type locator interface {
 	Device(aor, id string) (location.Device, bool)
 	HasTarget(d location.Device) bool
 	Lookup(aor string) []location.Binding
+	Authenticated(aor string) []location.Binding
 	Watch(aor string) *location.Watcher
 	WatchAll() *location.Watcher
 }

@@ -285,9 +285,9 @@ func (c *Call) hopeless() bool {
 	return true
 }
 
-// untried: the device has a flow that the call has not tried.
+// untried: the device has a flow that the call has not tried, or its REGISTER is just being answered.
 func (c *Call) untried(d *device) bool {
-	for _, b := range c.bridge.loc.Lookup(c.ext.Name) {
+	for _, b := range c.bridge.loc.Authenticated(c.ext.Name) {
 		if b.DeviceID == d.ID && !slices.Contains(d.tried, b.FlowID) && !c.bridge.dial.Heard(b).IsZero() {
 			return true
 		}

@@ -199,7 +199,7 @@ func (l *Service) Lookup(aor string) []Binding {
 }
 
 // Authenticated is Lookup with the bindings of REGISTERs that are being answered: their devices have proved who they
-// are, and what they send next may overtake Publish.
+// are, and what they send next, or a call to them, may overtake Publish.
 func (l *Service) Authenticated(aor string) []Binding {
 	return l.lookup(aor, func(*record) bool { return true })
 }

@@ -205,12 +205,15 @@ func (c *Change) Publish() {
 	}
 }
 
-// Drop takes the change's bindings back, where the 200 could not be sent.
+// Drop takes the change's bindings back, where the 200 could not be sent. Who watches is woken: there is one hope less.
 func (c *Change) Drop() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	for _, r := range c.records {
 		if a := c.l.accounts[c.aor]; a != nil && a.bindings[r.key] == r {
+			for w := range c.l.watching(a) {
+				w.signal()
+			}
 			c.l.remove(r)
 		}
 	}
