@@ -70,11 +70,15 @@ func stillWorker(t *testing.T) *worker {
 	return &worker{log: slog.New(slog.DiscardHandler), poll: poll}
 }
 
-// Packets of speech are taken in turn with those of other sockets, a burst of video at once, up to a limit.
+// Packets of speech are taken in turn with those of other sockets, unless the worker is behind; a burst of video at once;
+// and all that up to a limit.
 func TestBursts(t *testing.T) {
 	w := stillWorker(t)
 	conn := udp(t, netip.MustParseAddr("127.0.0.1"))
-	for _, c := range []struct{ size, packets, heard int }{{172, 3, 1}, {1200, 3, 3}, {1200, maxBurst + 4, maxBurst}, {1200, 0, 0}} {
+	for _, c := range []struct{ size, packets, burst, heard int }{
+		{172, 3, 1, 1}, {172, 3, maxBurst, 3}, {172, maxBurst + 4, maxBurst, maxBurst}, {172, 0, maxBurst, 0},
+		{1200, 3, 1, 3}, {1200, maxBurst + 4, 1, maxBurst}, {1200, 0, 1, 0},
+	} {
 		fd, err := bindUDP(netip.MustParseAddrPort("127.0.0.1:0"))
 		if err != nil {
 			t.Fatal(err)
@@ -89,9 +93,9 @@ func TestBursts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.serve(s)
+		w.serve(s, c.burst)
 		if heard != c.heard {
-			t.Errorf("%d packets of %d bytes: %d taken at once, want %d", c.packets, c.size, heard, c.heard)
+			t.Errorf("%d packets of %d bytes, burst %d: %d taken at once, want %d", c.packets, c.size, c.burst, heard, c.heard)
 		}
 		s.close()
 	}
@@ -135,13 +139,13 @@ func TestEventOfClosedSocket(t *testing.T) {
 	if len(w.ready) != 0 {
 		t.Error("the event of the first socket is believed to be the second's")
 	}
-	w.serve(first)
+	w.serve(first, 1)
 	if len(heard) != 0 {
 		t.Errorf("%v: read from a descriptor that another has", heard)
 	}
 	first.send([]byte("x"), second.local())
 	first.close()
-	w.serve(second)
+	w.serve(second, 1)
 	if len(heard) != 1 || heard[0] != "second" {
 		t.Errorf("%v", heard)
 	}
@@ -294,4 +298,24 @@ func TestPace(t *testing.T) {
 	now = now.Add(time.Hour)
 	p.note(1, now)
 	load(10, false)
+}
+
+// A worker is behind while it has as much to look at as it can, for a while; one look that finds less ends that.
+func TestBehind(t *testing.T) {
+	now := time.Now()
+	p := pace{since: now}
+	look := func(n int, after time.Duration, want int) {
+		t.Helper()
+		now = now.Add(after)
+		if p.look(n, now); p.burst() != want {
+			t.Errorf("%d ready: bursts of %d, want %d", n, p.burst(), want)
+		}
+	}
+	look(batchSize-1, time.Second, 1)
+	look(batchSize, time.Second, 1)
+	look(batchSize, behindAfter-1, 1)
+	look(batchSize, 1, maxBurst)
+	look(batchSize, time.Second, maxBurst)
+	look(batchSize-1, 1, 1)
+	look(batchSize, time.Second, 1)
 }

@@ -32,11 +32,11 @@ type Session struct {
 	shaking sync.WaitGroup // DTLS handshakes; begun under mu, and not after closed
 
 	mu        sync.Mutex // guards the following
+	aside     *guard     // of a device that Handover has taken out, as long as that may be undone; nil: there is none, or it has no DTLS
 	audio     *stream
 	video     *stream // nil: neither side has had any
 	exchanges [2]exchange
 	player    *player // rings the trunk; nil when silent
-	aside     *guard  // of a device that Handover has taken out, as long as that may be undone; nil: there is none, or it has no DTLS
 	remote    *remote // has the packets in place of sockets; nil with the engine builtin
 	watch     watch
 	counted   [2]uint64 // packets of each side that the metrics have

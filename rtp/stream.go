@@ -133,8 +133,10 @@ func (st *stream) pass(from origin, packet []byte, now moment) (p passing) {
 		p.agent = a
 		return p
 	}
-	if e := &s.exchanges[from.side]; e.remote == nil && st == s.audio && !from.control && isHello(packet) {
-		e.early = knock{append(e.early.hello[:0], packet...), from.addr}
+	if isHello(packet) && st == s.audio && !from.control {
+		if e := &s.exchanges[from.side]; e.remote == nil {
+			e.early = knock{append(e.early.hello[:0], packet...), from.addr}
+		}
 	}
 	if s.relay.fast != nil {
 		st.beforeForwardLocked(from, packet, now)

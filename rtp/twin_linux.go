@@ -34,6 +34,7 @@ func (s *udpSocket) relay(packet []byte, to netip.AddrPort) {
 	if s.fd < 0 {
 		return
 	}
+	s.worker.way = s
 	if s.pairing.peer != to {
 		s.part()
 		s.pairing.peer = to

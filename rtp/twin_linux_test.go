@@ -72,7 +72,7 @@ func (d *steadied) says(conn *net.UDPConn, text string) {
 		}
 		d.w.look(d.w.events[:n])
 		for _, s := range d.w.ready {
-			d.w.serve(s)
+			d.w.serve(s, 1)
 		}
 		if len(d.heard) > 0 {
 			break
@@ -147,7 +147,7 @@ func TestTwinOfAPeerThatIsGone(t *testing.T) {
 	_ = d.peer.Close()
 	for range 3 * maxReadErrors {
 		d.s.relay([]byte("x"), at)
-		d.w.serve(d.s.pairing.twin.Load())
+		d.w.serve(d.s.pairing.twin.Load(), 1)
 	}
 	d.s.relay([]byte("x"), at) // its error is that of the next one
 	back, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))

@@ -14,7 +14,7 @@ const batchSize = 128
 
 const (
 	largePacket = 600 // bytes; speech has less: 492 in 60 ms of G.711
-	maxBurst    = 16  // datagrams that one socket may have taken before it is the turn of the next
+	maxBurst    = 16  // datagrams that one socket may have taken before it is the turn of the next, of video and of a worker that is behind
 )
 
 // worker reads its sockets, one after the other, in one goroutine.
@@ -29,6 +29,7 @@ type worker struct {
 	ready  []*udpSocket
 	buffer [maxPacket]byte
 	from   sockaddr
+	way    *udpSocket // by which the datagram in hand has gone on; nil: it has not
 
 	mu    sync.Mutex // guards the following
 	slots []slot
@@ -51,6 +52,7 @@ type udpSocket struct {
 	failures int32 // in a row; the worker's
 	isTwin   bool  // another one's
 	pairing  pairing
+	way      *udpSocket // by which its datagrams go on; nil: not known yet. The worker's
 
 	use sync.RWMutex // held for reading while fd is in use: another file may have the number the moment that it is closed
 	fd  int          // -1: closed
@@ -121,9 +123,11 @@ func (w *worker) run() {
 		if !w.look(w.events[:n]) {
 			return
 		}
+		w.fetch()
+		burst := w.pace.burst()
 		for i, s := range w.ready {
 			w.ready[i] = nil
-			w.serve(s)
+			w.serve(s, burst)
 		}
 	}
 }
@@ -145,10 +149,10 @@ func (w *worker) look(events []unix.EpollEvent) bool {
 	return !w.ended
 }
 
-// serve takes one datagram of a socket. If there are more, epoll tells of it again: at the rates of speech one socket
-// has seldom two, and to look for a second costs a system call. Large ones are video, which comes in bursts. After a
-// panic the packet is lost, and the call goes on.
-func (w *worker) serve(s *udpSocket) {
+// serve takes datagrams of a socket, at most burst. If there are more, epoll tells of it again: at the rates of speech one
+// socket has seldom two, and to look for a second costs a system call. Large ones are video, which comes in bursts. After
+// a panic the packet is lost, and the call goes on.
+func (w *worker) serve(s *udpSocket, burst int) {
 	if !s.use.TryRLock() { // it is being closed
 		return
 	}
@@ -161,8 +165,10 @@ func (w *worker) serve(s *udpSocket) {
 	if s.fd < 0 {
 		return
 	}
-	for n, i := largePacket, 0; n >= largePacket && i < maxBurst; i++ {
-		n = w.take(s)
+	for i := range maxBurst {
+		if n := w.take(s); n == 0 || n < largePacket && i+1 >= burst {
+			return
+		}
 	}
 }
 
@@ -172,7 +178,11 @@ func (w *worker) take(s *udpSocket) int {
 	switch {
 	case errno == 0:
 		s.failures = 0
+		w.way = nil
 		s.to.receive(w.buffer[:n], w.from.addrPort())
+		if w.way != nil {
+			s.way = w.way
+		}
 		return n
 	case errno == unix.EAGAIN || s.isTwin: // a burst's end, a wrong checksum; or the error of a packet that a twin has sent
 		return 0
