@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ const (
 	fastTick     = 5 * time.Millisecond // how often is looked for such a moment
 	calm         = 2 * time.Millisecond
 	fastTries    = 40 // looks for calm; a stream without (video) is taken over when its socket is empty
+	fastAtOnce   = 64 // streams that are looked after in a tick: all of thousands would take the time that their packets need
 	firstPause   = 100 * time.Millisecond
 	longestPause = 10 * time.Second
 )
@@ -127,12 +129,14 @@ func (r *Relay) runLowering() {
 	l := &r.lowering
 	ticker := time.NewTicker(fastTick)
 	defer ticker.Stop()
+	var list []*stream
 	for {
 		<-ticker.C
 		l.mu.Lock()
-		list := l.waiting
-		l.waiting = nil
-		if l.running = len(list) > 0 && !l.closed; !l.running {
+		n := min(len(l.waiting), fastAtOnce)
+		list = append(list[:0], l.waiting[:n]...)
+		l.waiting = slices.Delete(l.waiting, 0, n)
+		if l.running = n > 0 && !l.closed; !l.running {
 			l.mu.Unlock()
 			return
 		}
@@ -181,7 +185,11 @@ func (st *stream) waitsOn(side Side, now moment) bool {
 	}) {
 		return false
 	}
-	if !empty && f.tries < 2*fastTries || f.tries < 3 { // the way was not known: it is looked up by now
+	switch {
+	case !empty && f.tries >= 2*fastTries: // the sockets are behind: when the kernel has taken enough from them, they are not
+		f.retry = now + firstPause
+		return false
+	case !empty || f.tries < 3: // not empty yet, or the way was not known: it is looked up by now
 		return true
 	}
 	st.postpone(side, now)
