@@ -3,6 +3,7 @@ package rtp
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -46,13 +47,29 @@ type lowering struct {
 
 // openFast opens the fast path. Without it, the sockets do all.
 func (r *Relay) openFast(first, last uint16) {
-	path, err := kernel.Open(first, last, kernel.Clock()-r.now(), r.log)
+	path, err := kernel.Open(first, last, r.kernelAtZero(), r.log)
 	if err != nil {
 		r.log.Info("no media fast path; all media goes through sockets (media.fast_path: off hides this line)", "err", err)
 		return
 	}
 	r.log.Info("media fast path: plain RTP between known peers is relayed by the kernel")
 	r.fast = path
+}
+
+// kernelAtZero is the kernel's clock at moment 0. The closest of a few readings counts: between two clocks, the processor
+// may have been somewhere else for long, and all that the kernel relays would seem to be of another time.
+func (r *Relay) kernelAtZero() moment {
+	var zero moment
+	closest := moment(math.MaxInt64)
+	for range 10 {
+		before := r.now()
+		there := kernel.Clock()
+		after := r.now()
+		if after-before < closest {
+			closest, zero = after-before, there-(before+after)/2
+		}
+	}
+	return zero
 }
 
 // TryFastPath tells in words why this process can have no fast path; nil: it can. It takes the program into the kernel
