@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/pion/rtcp"
 )
 
 // RTCP of our own goes to a side when the peer on the other one sends none: with a report on what comes from that side,
@@ -67,9 +65,9 @@ func (st *stream) speak(to Side, now moment, buf []byte) (again bool) {
 		return false
 	}
 	st.readFastLocked()
-	list := st.compoundLocked(to, now)
+	packet := st.compoundLocked(buf[:0], to, now)
 	st.session.mu.Unlock()
-	st.tellRTCP(to, list, buf)
+	st.tellRTCP(to, packet)
 	return true
 }
 
@@ -79,93 +77,89 @@ func (st *stream) farewell() {
 	for _, to := range []Side{Trunk, Device} {
 		st.session.mu.Lock()
 		st.readFastLocked()
-		var list []rtcp.Packet
+		packet := buf
 		if r := &st.reporting[to]; r.spoken && st.path.connected && !st.session.closed {
-			list = append(st.aboutLocked(to, r.ssrc, st.session.relay.now()), &rtcp.Goodbye{Sources: []uint32{r.ssrc}})
+			packet = appendGoodbye(st.aboutLocked(buf, to, r.ssrc, st.session.relay.now()), r.ssrc)
 			r.spoken = false
 		}
 		st.session.mu.Unlock()
-		st.tellRTCP(to, list, buf)
+		st.tellRTCP(to, packet)
 	}
 }
 
 // tellRTCP sends a compound packet, if there is one.
-func (st *stream) tellRTCP(to Side, list []rtcp.Packet, buf []byte) {
-	if len(list) == 0 {
-		return
-	}
-	if packet, err := rtcp.Marshal(list); err == nil {
-		st.emit(to, true, append(buf[:0], packet...))
+func (st *stream) tellRTCP(to Side, packet []byte) {
+	if len(packet) > 0 {
+		st.emit(to, true, packet)
 	}
 }
 
-// compoundLocked is what to tell a side now; nil: nothing.
-func (st *stream) compoundLocked(to Side, now moment) []rtcp.Packet {
+// compoundLocked appends what to tell a side now to b, which is empty. It stays empty if that is nothing.
+func (st *stream) compoundLocked(b []byte, to Side, now moment) []byte {
 	r, other := &st.reporting[to], &st.path.ends[to.Other()]
 	if st.identity.cname == "" {
 		st.identity = newIdentity()
 	}
 	if other.far.spoke > 0 && now-other.far.spoke < reportSilence {
 		if !r.spoken {
-			return nil
+			return b
 		}
 		r.spoken = false
 		if r.ssrc != st.identity.ssrc { // it is the real peer's, who goes on
-			return nil
+			return b
 		}
-		return append(st.aboutLocked(to, r.ssrc, now), &rtcp.Goodbye{Sources: []uint32{r.ssrc}})
+		return appendGoodbye(st.aboutLocked(b, to, r.ssrc, now), r.ssrc)
 	}
 	ssrc := st.identity.ssrc
 	if other.got.started {
 		ssrc = other.got.ssrc
 	}
-	list := st.aboutLocked(to, ssrc, now)
+	b = st.aboutLocked(b, to, ssrc, now)
 	if r.spoken && r.ssrc != ssrc { // the stream has a new source: the former one is over
-		list = append(list, &rtcp.Goodbye{Sources: []uint32{r.ssrc}})
+		b = appendGoodbye(b, r.ssrc)
 	}
 	r.spoken, r.ssrc = true, ssrc
-	return list
+	return b
 }
 
-// aboutLocked is a report to a side in the name of an SSRC, with its CNAME (RFC 3550 §6.1): a sender report while the
-// other side's packets go there, else a receiver report.
-func (st *stream) aboutLocked(to Side, ssrc uint32, now moment) []rtcp.Packet {
+// aboutLocked appends a report to a side in the name of an SSRC, with its CNAME (RFC 3550 §6.1): a sender report while
+// the other side's packets go there, else a receiver report.
+func (st *stream) aboutLocked(b []byte, to Side, ssrc uint32, now moment) []byte {
 	e, other := &st.path.ends[to], &st.path.ends[to.Other()]
-	blocks := st.reporting[to].blocks(e, now)
-	name := rtcp.NewCNAMESourceDescription(ssrc, st.identity.cname)
+	about, some := st.reporting[to].block(e, now)
 	got := &other.got
 	if ssrc != got.ssrc || !got.timed || !e.takes || now-got.last > 2*reportInterval {
-		return []rtcp.Packet{&rtcp.ReceiverReport{SSRC: ssrc, Reports: blocks}, name}
+		return appendCNAME(appendReport(b, ssrc, nil, about, some), ssrc, st.identity.cname)
 	}
 	ntp := ntpTime(st.session.relay.at(now))
 	other.passes(ntp, now)
 	packets := got.unique - got.sentBefore
-	return []rtcp.Packet{&rtcp.SenderReport{
-		SSRC: ssrc, NTPTime: ntp, RTPTime: arrival(now, got.rate) - got.transit, PacketCount: packets,
-		OctetCount: uint32(max(0, int64(got.bytes-got.bytesBefore)-12*int64(packets))), Reports: blocks,
-	}, name}
+	info := senderInfo{
+		ntp: ntp, timestamp: arrival(now, got.rate) - got.transit, packets: packets,
+		octets: uint32(max(0, int64(got.bytes-got.bytesBefore)-12*int64(packets))),
+	}
+	return appendCNAME(appendReport(b, ssrc, &info, about, some), ssrc, st.identity.cname)
 }
 
-// blocks reports on a peer's stream, if it has sent since the last report (RFC 3550 §6.4.1, A.3).
-func (r *reporting) blocks(e *end, now moment) []rtcp.ReceptionReport {
+// block reports on a peer's stream, if it has sent since the last report (RFC 3550 §6.4.1, A.3).
+func (r *reporting) block(e *end, now moment) (b reportBlock, some bool) {
 	got := &e.got
 	if !got.started || got.packets == r.packets {
-		return nil
+		return b, false
 	}
 	expected := got.highest - got.base + 1
 	if r.about != got.ssrc || expected < r.expected {
 		r.expected, r.received = 0, 0
 	}
-	b := rtcp.ReceptionReport{SSRC: got.ssrc, LastSequenceNumber: got.highest, Jitter: got.jitter >> 4,
-		TotalLost: uint32(min(got.lostNow(), 1<<23-1))}
+	b = reportBlock{ssrc: got.ssrc, highest: got.highest, jitter: got.jitter >> 4, lost: uint32(min(got.lostNow(), 1<<23-1))}
 	if n, came := expected-r.expected, got.unique-r.received; n > came {
-		b.FractionLost = uint8(min(255, uint64(n-came)<<8/uint64(n)))
+		b.fraction = uint8(min(255, uint64(n-came)<<8/uint64(n)))
 	}
 	if e.far.report != 0 {
-		b.LastSenderReport, b.Delay = e.far.report, uint32((now-e.far.reported)*65536/time.Second)
+		b.last, b.delay = e.far.report, uint32((now-e.far.reported)*65536/time.Second)
 	}
 	r.about, r.expected, r.received, r.packets = got.ssrc, expected, got.unique, got.packets
-	return []rtcp.ReceptionReport{b}
+	return b, true
 }
 
 // ntpTime converts to seconds since 1900, times 2^32 (RFC 3550 §4).

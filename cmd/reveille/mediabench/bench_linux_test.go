@@ -29,7 +29,7 @@ type row struct {
 }
 
 func rows() []row {
-	srtp := []int{1000, 2000}
+	srtp := []int{500, 1000, 2000}
 	return []row{
 		{name: "wire", start: startWire, tiny: true},
 		{name: "rtpengine", start: startRtpengine},

@@ -148,6 +148,7 @@ func heap(f figures) float64     { return float64(f.heap) }
 func printResults() {
 	if t := lastTable.Load(); t != nil {
 		t.print(os.Stdout)
+		t.compare(os.Stdout)
 		t.judge(os.Stdout)
 	}
 	if list := lastChurn.Load(); list != nil {

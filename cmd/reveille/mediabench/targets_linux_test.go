@@ -81,3 +81,28 @@ func (t *table) judge(w io.Writer) {
 		fmt.Fprintf(w, "%-6s  %-52s %7.3f %s (at most %g)\n", verdict, g.what, value, g.unit, limit)
 	}
 }
+
+// keepsUp is the median delay up to which a relay does, in ms. At its processor's limit its sockets fill; it takes
+// several packets of one at once then, each of which costs less, and comes later.
+const keepsUp = 5
+
+// compare shows what our rows cost of rtpengine's at every number of calls: the targets are for one, at which it may
+// be at its limit.
+func (t *table) compare(w io.Writer) {
+	for _, calls := range t.settings.calls {
+		var text string
+		for _, suite := range []string{"", "-cm", "-gcm"} {
+			if r, _, ok := ratio(processAt(calls), "sockets"+suite, "rtpengine"+suite, 0)(t); ok {
+				text += fmt.Sprintf("  sockets%s %.2f", suite, r)
+			}
+		}
+		if text == "" {
+			continue
+		}
+		fmt.Fprintf(w, "process of rtpengine's, %5d calls %s", calls, text)
+		if d, ok := t.delay("rtpengine", calls, p50); ok && d > keepsUp {
+			fmt.Fprintf(w, "; rtpengine is behind, by %.0f ms", d)
+		}
+		fmt.Fprintln(w)
+	}
+}
