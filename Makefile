@@ -18,7 +18,7 @@ test:
 	$(GO) test -race -p 1 $(TESTFLAGS) ./...
 
 # First the packages', each long enough for steady figures (1 to 2 minutes), then the whole bridge under load, beside Kamailio
-# where that does the same work, each case once (some 12 minutes; one alone: make bench-load LOAD=Wake). No time limit of go test's own.
+# where that does the same work, each case once (some 20 minutes; one alone: make bench-load LOAD=Wake). No time limit of go test's own.
 LOAD ?= .
 bench: bench-packages bench-load
 bench-packages:

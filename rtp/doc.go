@@ -57,8 +57,9 @@
 // # Sockets
 //
 // On Linux a few workers own all sockets of a relay, elsewhere each socket has a goroutine. A worker relays a packet at
-// once while few come, and looks after all that have come every 0.4 ms while many do, which halves what a packet costs.
-// Sockets are not connected to their peers: what strangers send comes to be counted, and no ICMP error stops a stream.
+// once while few come, and looks after all that have come every half a millisecond while many do, which halves what a
+// packet costs; one that falls behind takes several of a socket at once. Sockets are not connected to their peers: what
+// strangers send comes to be counted, and no ICMP error stops a stream. Who sends steadily gets a second one, which is.
 //
 // # Whom a side believes
 //

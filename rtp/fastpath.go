@@ -16,12 +16,13 @@ import (
 // before the next one of a stream of 10 ms packets at the latest. What comes in the very moment goes through the socket
 // and takes the stream back, which is tried again after a pause.
 const (
-	fastTick     = 5 * time.Millisecond // how often is looked for such a moment
+	fastTick     = 5 * time.Millisecond // how often is looked for such a moment, while few streams wait
 	calm         = 2 * time.Millisecond
 	fastTries    = 40 // looks for calm; a stream without (video) is taken over when its socket is empty
 	fastAtOnce   = 64 // streams that are looked after in a tick: all of thousands would take the time that their packets need
 	firstPause   = 100 * time.Millisecond
 	longestPause = 10 * time.Second
+	busyPause    = time.Second // the longest where the sockets are behind
 )
 
 // fast is what the kernel has of a stream: the direction that begins at a side. It is guarded by the session's mu.
@@ -184,7 +185,7 @@ func (st *stream) tryFast() (again bool) {
 	return again
 }
 
-// waitsOn tries one direction; it reports whether it is to be tried at the next tick.
+// waitsOn tries one direction; it reports whether it is to be tried again soon.
 func (st *stream) waitsOn(side Side, now moment) bool {
 	f := &st.fast[side]
 	if f.installed || !st.fits(side) {
@@ -204,19 +205,19 @@ func (st *stream) waitsOn(side Side, now moment) bool {
 	}
 	switch {
 	case !empty && f.tries >= 2*fastTries: // the sockets are behind: when the kernel has taken enough from them, they are not
-		f.retry = now + firstPause
+		st.postpone(side, now, busyPause)
 		return false
 	case !empty || f.tries < 3: // not empty yet, or the way was not known: it is looked up by now
 		return true
 	}
-	st.postpone(side, now)
+	st.postpone(side, now, longestPause)
 	return false
 }
 
 // postpone lets the sockets have a direction for a while, longer each time.
-func (st *stream) postpone(side Side, now moment) {
+func (st *stream) postpone(side Side, now, longest moment) {
 	f := &st.fast[side]
-	f.pause = min(max(2*f.pause, firstPause), longestPause)
+	f.pause = min(max(2*f.pause, firstPause), longest)
 	f.retry = now + f.pause
 }
 
@@ -303,7 +304,7 @@ func (st *stream) beforeForwardLocked(from origin, packet []byte, now moment) {
 			f.pause = 0
 		}
 		st.raiseSideLocked(from.side)
-		st.postpone(from.side, now)
+		st.postpone(from.side, now, longestPause)
 	} else if from.control || isRTCP(packet) {
 		st.readFastLocked() // who speaks for the same SSRC is believed
 	}

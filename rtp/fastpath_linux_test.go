@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"reveille/rtp/rtptest"
@@ -270,4 +271,28 @@ func TestFastPathLosesNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// However many streams wait for the kernel, each has its turn, and then nothing runs any more.
+func TestManyWaitForTheKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Relay{epoch: time.Now()}
+		const n = 3*fastAtOnce + 1
+		list := make([]*stream, n)
+		for i := range list {
+			list[i] = &stream{session: &Session{relay: r, closed: true}}
+			list[i].fast[Trunk].wanted = true
+			r.lower(list[i])
+		}
+		begin := time.Now()
+		r.lowering.done.Wait()
+		for i, st := range list {
+			if st.fast[Trunk].wanted {
+				t.Fatalf("stream %d of %d waits on", i, n)
+			}
+		}
+		if took := time.Since(begin); took != 5*fastTick {
+			t.Errorf("%d streams took %v, want a tick for every %d, and a last one", n, took, fastAtOnce)
+		}
+	})
 }

@@ -7,8 +7,8 @@ import "unsafe"
 // for those of all the packets that it is about to take at once: they come side by side. That is a sixth of what a packet
 // costs at 1,000 calls.
 
-// fetch asks for what the sockets that are ready will touch. Each round needs what the one before has asked for. Only
-// what never changes is read: nothing is locked, and nothing waits.
+// fetch asks for what the sockets that are ready will touch. Each round needs what the one before has asked for. What is
+// read never changes, is the worker's own, or atomic: nothing is locked, and nothing waits.
 func (w *worker) fetch() {
 	for _, s := range w.ready {
 		prefetch(unsafe.Pointer(s), unsafe.Sizeof(*s))

@@ -17,10 +17,12 @@ const (
 	paceFast  = 4000                   // packets in a second from which on a worker ticks
 	paceSlow  = 3000                   // and down to which it goes on to
 
-	// A worker that has found as many sockets as it can look at once for this long has more to do than it can, and the
-	// sockets of streams, of 20 ms a packet, two or more each. It takes what there is of each: that is cheaper, as all
-	// that a packet touches is at hand for the next. So it is late by some packets, in place of losing them.
+	// A worker that has found as many sockets as it can look at once for this long has more to do than it can, and soon
+	// the sockets of streams, of 20 ms a packet, have two or more each. It takes what there is of each: that is cheaper,
+	// as all that a packet touches is at hand for the next. So it is late by some packets, in place of losing them.
 	behindAfter = 20 * time.Millisecond
+
+	yieldAfter = time.Millisecond // how long a worker that has no time to sleep keeps the others waiting
 )
 
 // pace decides when a worker looks for packets.
@@ -30,6 +32,7 @@ type pace struct {
 	since time.Time
 	woke  time.Time
 	full  time.Time // since when there have been as many at every look as there can be; zero: there are fewer
+	yield time.Time // when the worker last let others go first
 }
 
 // note counts what has come.
@@ -78,7 +81,9 @@ func (w *worker) wait() (int, error) {
 			_, _, _ = unix.Syscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
 		}
 	}
-	if !w.pace.full.IsZero() { // its system calls are raw, so it would leave the others nothing of a single processor
+	if p := &w.pace; !p.full.IsZero() && p.woke.Sub(p.yield) >= yieldAfter {
+		// The system calls are raw, and without sleep: on a single processor the others would have to be helped to it.
+		p.yield = p.woke
 		runtime.Gosched()
 	}
 	n, errno := epollWait(w.poll, w.events[:], timeout)

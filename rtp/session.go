@@ -31,6 +31,7 @@ type Session struct {
 
 	shaking sync.WaitGroup // DTLS handshakes; begun under mu, and not after closed
 
+	// What each packet touches stands together here, up to video: see fetch.
 	mu        sync.Mutex // guards the following
 	aside     *guard     // of a device that Handover has taken out, as long as that may be undone; nil: there is none, or it has no DTLS
 	audio     *stream

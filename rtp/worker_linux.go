@@ -14,7 +14,7 @@ const batchSize = 128
 
 const (
 	largePacket = 600 // bytes; speech has less: 492 in 60 ms of G.711
-	maxBurst    = 16  // datagrams that one socket may have taken before it is the turn of the next, of video and of a worker that is behind
+	maxBurst    = 16  // datagrams that one socket may have taken before it is the turn of the next: video, or the worker is behind
 )
 
 // worker reads its sockets, one after the other, in one goroutine.
@@ -149,9 +149,9 @@ func (w *worker) look(events []unix.EpollEvent) bool {
 	return !w.ended
 }
 
-// serve takes datagrams of a socket, at most burst. If there are more, epoll tells of it again: at the rates of speech one
-// socket has seldom two, and to look for a second costs a system call. Large ones are video, which comes in bursts. After
-// a panic the packet is lost, and the call goes on.
+// serve takes datagrams of a socket, at most burst, and one only where it has not gone on: a stranger's. If there are
+// more, epoll tells of it again: at the rates of speech one socket has seldom two, and to look for a second costs a system
+// call. Large ones are video, which comes in bursts. After a panic the packet is lost, and the call goes on.
 func (w *worker) serve(s *udpSocket, burst int) {
 	if !s.use.TryRLock() { // it is being closed
 		return
@@ -166,7 +166,7 @@ func (w *worker) serve(s *udpSocket, burst int) {
 		return
 	}
 	for i := range maxBurst {
-		if n := w.take(s); n == 0 || n < largePacket && i+1 >= burst {
+		if n := w.take(s); n == 0 || n < largePacket && (i+1 >= burst || w.way == nil) {
 			return
 		}
 	}

@@ -216,9 +216,9 @@ func (b *bed) measure(r row, calls int, s settings) (f figures, err error) {
 // can carry: that is when the kernel takes them over more slowly.
 func (p process) heat(directions int) {
 	var m goMemory
-	for end := time.Now().Add(hot); m.Fast < directions && time.Now().Before(end); time.Sleep(warm / 12) {
-		if p.call("memory", false, &m) != nil {
-			return // whoever asks next says so
+	for end := time.Now().Add(hot); time.Now().Before(end); time.Sleep(warm / 4) { // to ask takes time from the relay, too
+		if p.child == nil || p.call("memory", false, &m) != nil || m.Fast >= directions {
+			return // whoever asks next tells an error
 		}
 	}
 }

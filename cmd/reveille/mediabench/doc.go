@@ -50,8 +50,8 @@
 //	maps           memory of the kernel's maps of our fast path, which is there for the whole port range from the start
 //	allocs         heap allocations of the row's process in the window per packet; the questions themselves make some 200
 //
-// Below stand the ratios of process at every number of calls, as rtpengine may be at its processor's limit where the
-// targets are: it takes several packets of a socket at once then, cheaply and late.
+// Below stand the ratios of process at every number of calls, and who was behind: a relay at its processor's limit takes
+// several packets of a socket at once, cheaply and late. The kernel is given up to 10 s to have all directions.
 //
 // # Churn
 //

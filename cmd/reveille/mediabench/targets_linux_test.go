@@ -86,23 +86,26 @@ func (t *table) judge(w io.Writer) {
 // several packets of one at once then, each of which costs less, and comes later.
 const keepsUp = 5
 
-// compare shows what our rows cost of rtpengine's at every number of calls: the targets are for one, at which it may
-// be at its limit.
+// compare shows what our rows cost of rtpengine's at every number of calls, and who is behind: the targets are for one
+// number, at which one of them may be at its limit.
 func (t *table) compare(w io.Writer) {
 	for _, calls := range t.settings.calls {
 		var text string
 		for _, suite := range []string{"", "-cm", "-gcm"} {
-			if r, _, ok := ratio(processAt(calls), "sockets"+suite, "rtpengine"+suite, 0)(t); ok {
-				text += fmt.Sprintf("  sockets%s %.2f", suite, r)
+			ours, theirs := "sockets"+suite, "rtpengine"+suite
+			r, _, ok := ratio(processAt(calls), ours, theirs, 0)(t)
+			if !ok {
+				continue
+			}
+			text += fmt.Sprintf("  %s %.2f", ours, r)
+			for _, name := range []string{ours, theirs} {
+				if d, _ := t.delay(name, calls, p50); d > keepsUp {
+					text += fmt.Sprintf(" (%s is %.0f ms behind)", name, d)
+				}
 			}
 		}
-		if text == "" {
-			continue
+		if text != "" {
+			fmt.Fprintf(w, "process of rtpengine's, %5d calls %s\n", calls, text)
 		}
-		fmt.Fprintf(w, "process of rtpengine's, %5d calls %s", calls, text)
-		if d, ok := t.delay("rtpengine", calls, p50); ok && d > keepsUp {
-			fmt.Fprintf(w, "; rtpengine is behind, by %.0f ms", d)
-		}
-		fmt.Fprintln(w)
 	}
 }
