@@ -180,6 +180,32 @@ func TestJudgement(t *testing.T) {
 	}
 }
 
+// Small differences are those of the same minute; where there is none to speak of, that is no verdict.
+func TestSmallDifferences(t *testing.T) {
+	for _, c := range []struct {
+		redirect []time.Duration
+		want     string
+	}{
+		{[]time.Duration{2700, 5100, 9700}, `MISSED +kernel: system of a bare redirect's, 1,000 calls +2.286 ×`},
+		{[]time.Duration{2100, 5700, 9100}, `unclear kernel: system of a bare redirect's, 1,000 calls: .* 0.2 µs`},
+		{[]time.Duration{2800, 5800, 9800}, `met +kernel: system of a bare redirect's, 1,000 calls +2.000 ×`},
+	} {
+		tab := &table{settings: settings{calls: []int{1000}, window: time.Second}, cells: map[cell][]figures{}}
+		for row, list := range map[string][]time.Duration{
+			"wire": {2000, 5000, 9000}, "kernel": {3600, 6600, 10600}, "redirect": c.redirect,
+		} {
+			for _, d := range list {
+				tab.add(cell{row, 1000}, figures{packets: 1000, usage: usage{system: 1000 * d, tasks: 1000 * d}})
+			}
+		}
+		var out bytes.Buffer
+		tab.judge(&out)
+		if !regexp.MustCompile(c.want).Match(out.Bytes()) {
+			t.Errorf("there is no %q in\n%s", c.want, out.Bytes())
+		}
+	}
+}
+
 func TestBencode(t *testing.T) {
 	got := bencode(nil, map[string]any{"list": []any{"a", []byte("bc")}})
 	if string(got) != "d4:listl1:a2:bcee" {

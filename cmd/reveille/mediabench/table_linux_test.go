@@ -71,6 +71,11 @@ func median(list []figures, of func(figures) float64) float64 {
 	for i, f := range list {
 		values[i] = of(f)
 	}
+	return middle(values)
+}
+
+// middle is the median; it sorts the values.
+func middle(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)
 	return (values[n/2] + values[(n-1)/2]) / 2
@@ -100,8 +105,17 @@ func (t *table) others() (share float64) {
 // busy reports whether the machine does so much else that figures of all of it mean nothing.
 func (t *table) busy() bool { return t.others() > 5 }
 
-// above is a figure less the wire's.
+// above is a figure less the wire's. Rows that are measured as often as the wire are held against the wire of the same
+// minute: the machine is faster and slower by the hour.
 func (t *table) above(name string, calls int, of func(figures) float64) (float64, bool) {
+	wires, list := t.cells[cell{"wire", calls}], t.cells[cell{name, calls}]
+	if n := len(list); n > 0 && n == len(wires) {
+		differences := make([]float64, n)
+		for i := range list {
+			differences[i] = of(list[i]) - of(wires[i])
+		}
+		return middle(differences), true
+	}
 	wire, ok := t.median("wire", calls, of)
 	m, measured := t.median(name, calls, of)
 	return m - wire, ok && measured

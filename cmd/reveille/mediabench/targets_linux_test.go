@@ -3,6 +3,7 @@ package mediabench
 import (
 	"fmt"
 	"io"
+	"math"
 )
 
 // target is what we aim at: a figure of ours, and how much of another it may be.
@@ -12,12 +13,18 @@ type target struct {
 	unit  string
 }
 
-// ratio is that of two rows' figures.
+// resolution is what small differences repeat within, in µs. A ratio to less than that says nothing.
+const resolution = .2
+
+// ratio is that of two rows' figures; not a number where theirs is too small to tell.
 func ratio(of func(*table, string) (float64, bool), ours, theirs string, limit float64) func(*table) (float64, float64, bool) {
 	return func(t *table) (float64, float64, bool) {
 		a, ok := of(t, ours)
 		b, also := of(t, theirs)
-		return a / b, limit, ok && also && b > 0
+		if b < resolution {
+			a = math.NaN()
+		}
+		return a / b, limit, ok && also
 	}
 }
 
@@ -75,7 +82,11 @@ func (t *table) judge(w io.Writer) {
 			continue
 		}
 		verdict := "met"
-		if value > limit {
+		switch {
+		case math.IsNaN(value):
+			fmt.Fprintf(w, "unclear %s: that is less than %g µs above the wire, which this machine cannot tell; measure again\n", g.what, resolution)
+			continue
+		case value > limit:
 			verdict = "MISSED"
 		}
 		fmt.Fprintf(w, "%-6s  %-52s %7.3f %s (at most %g)\n", verdict, g.what, value, g.unit, limit)
