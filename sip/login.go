@@ -236,6 +236,9 @@ func (r *login) failed(err error) {
 	}
 	r.mu.Lock()
 	wait := backoff(r.failures, err)
+	if r.repeat && code/100 != 4 { // the server is back, or another: this one came too early for it
+		wait = min(wait, jitter(backoffFirst))
+	}
 	r.failures++
 	now := time.Now()
 	next := wait

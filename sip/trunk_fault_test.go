@@ -38,6 +38,30 @@ func TestReregistersWhenOPTIONSFindTheServerBack(t *testing.T) {
 	})
 }
 
+// A server that comes back when the REGISTER under way has made its last try: the next does not wait for minutes.
+func TestReregistersWhenTheServerIsBackTooLateForTheLastTry(t *testing.T) {
+	withCarrier(t, loginAt("udp"), silence, func(c *carrier) {
+		time.Sleep(20 * time.Minute)
+		trunk := c.b.srv.Trunks()[0]
+		for _, want := range []bool{false, true} {
+			for range 100 * 60 * 10 {
+				trunk.login.mu.Lock()
+				running := trunk.login.running
+				trunk.login.mu.Unlock()
+				if running == want {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		time.Sleep(31*time.Second + 600*time.Millisecond) // it makes its last try after 31.5 s, and gives up after 32
+		c.follow(grant600)
+		trunk.up.back()
+		time.Sleep(5 * time.Second)
+		c.state("registered", true, 200)
+	})
+}
+
 func TestReregistersAfter408And500(t *testing.T) {
 	for _, code := range []int{408, 500} {
 		withCarrier(t, loginAt("udp"), func(*siptest.Message) reply { return reply{code: code} }, func(c *carrier) {

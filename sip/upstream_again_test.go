@@ -2,6 +2,7 @@ package sip
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -67,5 +68,58 @@ func TestUpstreamSecretsAreInNoStateAndNoError(t *testing.T) {
 		if strings.Contains(shown, "hunter2") {
 			t.Errorf("a password shows in %s", shown)
 		}
+	})
+}
+
+// asks waits until a REGISTER that asks for a PBX which is down is under way, or is over.
+func (o *office) asks(probing bool) {
+	o.b.t.Helper()
+	u := o.b.srv.Trunks()[0].upstreams
+	for range 100 * 60 * 10 {
+		u.mu.Lock()
+		now := u.outage.probing
+		u.mu.Unlock()
+		if now == probing {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	o.b.t.Fatalf("asks for the PBX: %v for ten minutes", !probing)
+}
+
+// A PBX that comes back when the one that asks for it has made its last try: the next does not wait for minutes.
+func TestUpstreamsAskAgainWhenThePBXIsBackTooLateForTheLastOne(t *testing.T) {
+	inOffice(t, "udp", func(o *office) {
+		o.change(func() { o.down = true })
+		o.set(accounts(1000, 1100))
+		time.Sleep(20 * time.Minute)
+		o.asks(false)
+		o.asks(true)
+		time.Sleep(31*time.Second + 600*time.Millisecond) // it makes its last try after 31.5 s, and gives up after 32
+		o.change(func() { o.down = false })
+		o.b.srv.Trunks()[0].up.back()
+		time.Sleep(10 * time.Second)
+		o.counts(100, 0, 0)
+	})
+}
+
+// A PBX of two servers that are down for long: the one that asks for it asks both, and goes on.
+func TestUpstreamsAskBothServersOfAPBX(t *testing.T) {
+	inOffice(t, "udp", func(o *office) {
+		o.change(func() { o.down = true })
+		o.set(accounts(1000, 1100))
+		time.Sleep(time.Minute)
+		up := o.b.srv.Trunks()[0].up
+		up.mu.Lock()
+		second := up.found.targets[0]
+		second.addr = netip.MustParseAddrPort("192.0.2.77:5060")
+		up.found.targets = append(up.found.targets, second)
+		up.found.until = time.Now().Add(24 * time.Hour)
+		up.mu.Unlock()
+		time.Sleep(time.Hour)
+		o.counts(0, 0, 100)
+		o.change(func() { o.down = false })
+		time.Sleep(15 * time.Minute)
+		o.counts(100, 0, 0)
 	})
 }

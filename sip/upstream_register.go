@@ -196,6 +196,7 @@ func (u *upstreams) done(a *attempt, res *sipgo.Response, err *registerError) {
 		u.failed(a, err, now)
 		u.reschedule(e, now)
 	case fault: // the next server of the PBX has its turn
+		u.outage.probing = u.outage.probing && !a.probe
 		u.reschedule(e, now)
 	case err != nil:
 		e.code, e.problem = err.code, err.text
@@ -272,5 +273,8 @@ func (u *upstreams) failed(a *attempt, err *registerError, now time.Time) {
 		return
 	}
 	wait := backoff(o.failures, err)
+	if o.back {
+		wait = jitter(time.Second)
+	}
 	*o = outage{down: true, failures: o.failures + 1, until: now.Add(wait), problem: err.text}
 }

@@ -30,6 +30,7 @@ const (
 type outage struct {
 	down     bool
 	probing  bool // the one is under way
+	back     bool // the PBX is said to be back meanwhile: it may have come too late for the one
 	failures int
 	until    time.Time
 	problem  string
@@ -178,6 +179,7 @@ func (u *upstreams) again() {
 	if now := time.Now(); u.outage.until.After(now) {
 		u.outage.until = now.Add(jitter(time.Second))
 	}
+	u.outage.back = u.outage.probing
 	u.renew()
 }
 
