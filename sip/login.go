@@ -236,7 +236,7 @@ func (r *login) failed(err error) {
 	}
 	r.mu.Lock()
 	wait := backoff(r.failures, err)
-	if r.repeat && code/100 != 4 { // the server is back, or another: this one came too early for it
+	if r.repeat && code == 0 { // the server is back, or another, and this one came too early; what it answers counts
 		wait = min(wait, jitter(backoffFirst))
 	}
 	r.failures++

@@ -62,6 +62,30 @@ func TestReregistersWhenTheServerIsBackTooLateForTheLastTry(t *testing.T) {
 	})
 }
 
+// A server that is said to be back, and then answers that it wants to be left alone, is.
+func TestReregistersWhenTheServerAsksEvenIfItIsBack(t *testing.T) {
+	var up *uplink
+	busy := func(*siptest.Message) reply {
+		if up != nil {
+			up.back()
+		}
+		return reply{code: 503, headers: []string{"Retry-After: 600"}}
+	}
+	withCarrier(t, loginAt("udp"), silence, func(c *carrier) {
+		up = c.b.srv.Trunks()[0].up
+		c.follow(busy)
+		time.Sleep(5 * time.Minute)
+		before := c.requests()
+		if c.state("failed", false, 503); before == 0 {
+			t.Error("the server was not asked")
+		}
+		time.Sleep(2 * time.Minute)
+		if n := c.requests() - before; n > 0 {
+			t.Errorf("%d REGISTERs within the time that the server asked for", n)
+		}
+	})
+}
+
 func TestReregistersAfter408And500(t *testing.T) {
 	for _, code := range []int{408, 500} {
 		withCarrier(t, loginAt("udp"), func(*siptest.Message) reply { return reply{code: code} }, func(c *carrier) {

@@ -188,6 +188,9 @@ func (u *upstreams) done(a *attempt, res *sipgo.Response, err *registerError) {
 	u.mu.Lock()
 	now := time.Now()
 	u.flying--
+	if a.probe { // however it ended
+		u.outage.probing = false
+	}
 	e := a.e
 	e.index = nowhere
 	e.code, e.problem = 0, ""
@@ -196,7 +199,6 @@ func (u *upstreams) done(a *attempt, res *sipgo.Response, err *registerError) {
 		u.failed(a, err, now)
 		u.reschedule(e, now)
 	case fault: // the next server of the PBX has its turn
-		u.outage.probing = u.outage.probing && !a.probe
 		u.reschedule(e, now)
 	case err != nil:
 		e.code, e.problem = err.code, err.text
@@ -273,7 +275,7 @@ func (u *upstreams) failed(a *attempt, err *registerError, now time.Time) {
 		return
 	}
 	wait := backoff(o.failures, err)
-	if o.back {
+	if o.back && err.code == 0 { // what it answers counts, with the wait that it asks for
 		wait = jitter(time.Second)
 	}
 	*o = outage{down: true, failures: o.failures + 1, until: now.Add(wait), problem: err.text}
