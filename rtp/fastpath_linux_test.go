@@ -296,3 +296,40 @@ func TestManyWaitForTheKernel(t *testing.T) {
 		}
 	})
 }
+
+// A direction whose socket is never empty, as the worker is behind, stays with the sockets; it is tried again after a pause
+// that grows to a second, and the kernel takes over when the socket has been read.
+func TestFastPathLeavesBusySocketsAlone(t *testing.T) {
+	if !rtptest.OwnNetwork(t) {
+		return
+	}
+	h := onLoopback(t)
+	h.talk(2)
+	st := h.session.audio
+	w := st.sockets[Trunk].rtp.(*udpSocket).worker
+	h.session.mu.Lock()
+	st.raiseLocked()
+	h.session.mu.Unlock()
+	w.mu.Lock() // it reads nothing any more
+	h.trunk.send()
+	h.session.mu.Lock()
+	f := &st.fast[Trunk]
+	now := h.relay.now() + calm
+	for _, want := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause, 8 * firstPause, busyPause, busyPause} {
+		for f.tries = 0; st.waitsOn(Trunk, now); {
+			if f.tries > 2*fastTries {
+				t.Fatalf("tried %d times", f.tries)
+			}
+		}
+		if f.installed || f.tries != 2*fastTries || f.pause != want || f.retry != now+want {
+			t.Errorf("installed %v after %d tries, pause %v, retry in %v; want %d and %v", f.installed, f.tries, f.pause, f.retry-now, 2*fastTries, want)
+		}
+	}
+	h.session.mu.Unlock()
+	w.mu.Unlock()
+	if n := h.device.hears(); n != h.trunk.seq {
+		t.Errorf("packet %d came, want %d", n, h.trunk.seq)
+	}
+	h.talk(2)
+	h.figures(h.session.Stats())
+}

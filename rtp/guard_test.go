@@ -38,6 +38,17 @@ func (w *world) phone(p *peer, change func(*rtptest.DTLS)) *phone {
 	return &phone{p, d.Begin()}
 }
 
+// offersDTLS offers the device DTLS without ICE, which hears of it.
+func (w *world) offersDTLS(p *phone) []byte {
+	w.t.Helper()
+	w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
+	w.trunk.learn(w.session.Answer(Trunk))
+	offer, err := w.session.OfferDTLS(Device)
+	w.must(err)
+	w.must(p.Hear(offer))
+	return offer
+}
+
 // answerWeb offers the device DTLS and takes its answer.
 func (w *world) answerWeb(p *phone) {
 	w.t.Helper()

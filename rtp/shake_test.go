@@ -159,11 +159,7 @@ func TestFloodOfClientHellosHasABound(t *testing.T) {
 				return to.Addr() == strangerAt.Addr()
 			}
 			packet := hello(w)
-			w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
-			w.trunk.learn(w.session.Answer(Trunk))
-			offer, err := w.session.OfferDTLS(Device)
-			w.must(err)
-			w.must(p.Hear(offer))
+			offer := w.offersDTLS(p)
 			p.learn(plainly(offer), nil)
 			answer := p.SDP(p.sdp("8 101"))
 			if nat {
@@ -239,11 +235,7 @@ func TestClientHelloOfAStrangerIsDroppedWithICE(t *testing.T) {
 func TestHandshakeLatches(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, p := webCall(t, func(d *rtptest.DTLS) { d.Ufrag, d.Setup = "", "active" })
-		w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
-		w.trunk.learn(w.session.Answer(Trunk))
-		offer, err := w.session.OfferDTLS(Device)
-		w.must(err)
-		w.must(p.Hear(offer))
+		offer := w.offersDTLS(p)
 		w.must(w.session.SetAnswerTo(Device, offer, bytes.ReplaceAll(p.SDP(p.sdp("8 101")), []byte(deviceIP.String()), []byte("10.0.0.1"))))
 		w.session.Connect()
 		w.must(p.Shake())
@@ -257,11 +249,7 @@ func TestHandshakeLatches(t *testing.T) {
 func TestClientHelloOvertakesTheAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, p := webCall(t, func(d *rtptest.DTLS) { d.Ufrag, d.Setup = "", "active" })
-		w.must(w.session.SetOffer(Trunk, w.trunk.sdp("8 101")))
-		w.trunk.learn(w.session.Answer(Trunk))
-		offer, err := w.session.OfferDTLS(Device)
-		w.must(err)
-		w.must(p.Hear(offer))
+		offer := w.offersDTLS(p)
 		p.learn(plainly(offer), nil)
 		shaken := make(chan error, 1)
 		go func() { shaken <- p.Shake() }()
