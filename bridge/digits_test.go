@@ -214,7 +214,8 @@ func TestDigitsAreNotOnRecord(t *testing.T) {
 		kept.mu.Lock()
 		defer kept.mu.Unlock()
 		for _, text := range []string{kept.text.String(), string(cdr)} {
-			// As words: an identifier or a port holds the figures of a duration by chance.
+			// Identifiers and ports hold the figures of a duration by chance: the former go, and they are looked for as words.
+			text = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`).ReplaceAllString(text, "UUID")
 			if regexp.MustCompile(`Signal|\b1\.?7(77|80)0*(\b|m?s)`).MatchString(text) || len(text) < 100 {
 				t.Errorf("a digit is on record in %s", text)
 			}

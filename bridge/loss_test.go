@@ -57,7 +57,7 @@ func (w *world) hearsMost(a, b *siptest.Call) {
 	w.must(<-done)
 	time.Sleep(200 * time.Millisecond)
 	for i, h := range []siptest.Hearing{a.Audio.Hearing(b.Audio), b.Audio.Hearing(a.Audio)} {
-		if h.Heard < 60 || h.Wrong > 0 { // 0.88 twice is 77 of 100
+		if h.Heard < 50 || h.Wrong > 0 { // 0.88 twice is 77 of 100; by chance it is less than 60 once in 45,000
 			w.t.Errorf("audio, direction %d: %+v", i, h)
 		}
 	}
@@ -98,6 +98,11 @@ func TestHoldOverABadNetwork(t *testing.T) {
 				taken := w.taken(p)
 				time.Sleep(time.Second)
 				badNetwork(w, seed)
+				// Who changes the session asks the other side, and a trunk that never answers within 32 s ends the call. With the
+				// loss of the others that comes once in a thousand runs.
+				better := bad(trunkDelay)
+				better.Loss = 0.05
+				w.distance(trunkIP, better)
 				for i, end := range []*siptest.Call{c, taken, c, taken} {
 					for _, direction := range []string{"sendonly", "sendrecv"} {
 						what := fmt.Sprint(i, " ", direction)

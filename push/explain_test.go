@@ -15,7 +15,7 @@ import (
 // the fault itself, not to the next best one.
 func TestPushSaysTheCause(t *testing.T) {
 	refused := func(context.Context, string, string) (net.Conn, error) {
-		return (&net.Dialer{}).Dial("tcp", "127.0.0.1:1")
+		return (&net.Dialer{}).Dial("tcp", closedPort)
 	}
 	missing := func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.DNSError{Err: "no such host", Name: "push.invalid", IsNotFound: true}

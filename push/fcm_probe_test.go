@@ -2,7 +2,6 @@ package push
 
 import (
 	"context"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -121,17 +120,12 @@ func TestFCMProbeSaysWhatGoogleMeans(t *testing.T) {
 
 // TestFCMProbeTellsTheStepsApart: the two endpoints each have their own words.
 func TestFCMProbeTellsTheStepsApart(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	for name, tt := range map[string]struct {
 		change func(*FCMConfig)
 		want   string
 	}{
 		"no such host": {func(c *FCMConfig) { c.Endpoint = "https://fcm.invalid" }, "DNS: "},
-		"port closed":  {func(c *FCMConfig) { c.Endpoint = "https://" + closed.Addr().String() }, "refuses connections"},
+		"port closed":  {func(c *FCMConfig) { c.Endpoint = "https://" + closedPort }, "refuses connections"},
 		"unknown CA":   {func(c *FCMConfig) { c.RootCA = "" }, `the token endpoint: the certificate of 127.0.0.1`},
 	} {
 		w := newFCMSocketWorld(t)

@@ -29,6 +29,8 @@ type fcmWorld struct {
 	sender  *Sender
 	cfg     Config
 	logs    *logBuffer
+
+	patience time.Duration // a push has this long
 }
 
 // newFCMPipeWorld is a world in memory, for synctest bubbles. The access
@@ -45,7 +47,10 @@ func newFCMSocketWorld(t testing.TB) *fcmWorld {
 
 func newFCMWorld(t testing.TB, po pushtest.FCMOptions, dial DialFunc, change func(*pushtest.FCMOptions, *FCMConfig), answers ...pushtest.Answer) *fcmWorld {
 	t.Helper()
-	w := &fcmWorld{t: t, logs: &logBuffer{}, cfg: DefaultConfig()}
+	w := &fcmWorld{t: t, logs: &logBuffer{}, cfg: DefaultConfig(), patience: callPatience}
+	if po.Send == nil {
+		w.patience = realPatience
+	}
 	var err error
 	if po.Key, err = fcmTestKey(); err != nil {
 		t.Fatal(err)
@@ -93,9 +98,9 @@ func (w *fcmWorld) project(id string) FCMConfig {
 	return FCMConfig{Project: id, ServiceAccountFile: file, Endpoint: w.service.URL(), RootCA: ca}
 }
 
-// send pushes with the time that a call has for it.
+// send pushes with the time that a push has.
 func (w *fcmWorld) send(m Message, change ...func(*Target)) Outcome {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), w.patience)
 	defer cancel()
 	t := Target{Provider: "fcm", Param: testProject, PRID: testRegistration}
 	for _, f := range change {

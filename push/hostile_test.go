@@ -69,7 +69,7 @@ func TestWebhookSwitchingProtocols(t *testing.T) {
 		if out.Verdict == Sent {
 			t.Errorf("outcome %+v", out)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(realPatience):
 		t.Fatal("the push hangs")
 	}
 	<-done
@@ -94,7 +94,7 @@ func TestFCMTokenEndpointSwitchingProtocols(t *testing.T) {
 	creds := fcmCredentials{roots: roots, serviceAccount: serviceAccount{conf: &jwt.Config{Email: "a@b", TokenURL: "https://" + ln.Addr().String(),
 		PrivateKey: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})}}}
 	s := newAccessSource(testProject, creds, nil, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), realPatience)
 	defer cancel()
 	if _, err := s.get(ctx); err == nil || !strings.Contains(err.Error(), "101") || ctx.Err() != nil {
 		t.Errorf("an access token: %v", err)
@@ -103,7 +103,7 @@ func TestFCMTokenEndpointSwitchingProtocols(t *testing.T) {
 	go func() { s.close(); close(closed) }()
 	select {
 	case <-closed:
-	case <-time.After(5 * time.Second):
+	case <-time.After(realPatience):
 		t.Fatal("close hangs")
 	}
 }

@@ -94,7 +94,7 @@ func TestUnacknowledgedIsSentElsewhere(t *testing.T) {
 		wg.Go(func() {
 			m := large
 			m.UUID = fmt.Sprint("u", i)
-			m.ExpiresAt = time.Now().Add(20 * time.Second)
+			m.ExpiresAt = time.Now().Add(realPatience)
 			outs[i] = w.send(m)
 		})
 	}

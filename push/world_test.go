@@ -30,6 +30,8 @@ type world struct {
 	cfg     Config
 	logs    *logBuffer
 	metrics *prometheus.Registry
+
+	patience time.Duration // a push has this long
 }
 
 // logBuffer is what was logged.
@@ -57,6 +59,14 @@ func newPipeWorld(t testing.TB, change func(*APNsConfig)) *world {
 		Options{Dial: pushtest.DialAny(production, sandbox)}, change)
 }
 
+// A push has the time of a call; on sockets it has more, as a busy machine may
+// need that.
+const callPatience, realPatience = 5 * time.Second, 30 * time.Second
+
+// closedPort is where nobody listens (RFC 1078 is historic); a port that was
+// just closed may be another listener's at once.
+const closedPort = "127.0.0.1:1"
+
 // newSocketWorld is a world on loopback sockets.
 func newSocketWorld(t testing.TB) *world {
 	return newWorld(t, pushtest.Options{}, Options{}, nil)
@@ -68,13 +78,17 @@ func newWorld(t testing.TB, po pushtest.Options, o Options, change func(*APNsCon
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newWorldAt(t, service, o, change)
+	w := newWorldAt(t, service, o, change)
+	if po.Production == nil {
+		w.patience = realPatience
+	}
+	return w
 }
 
 // newWorldAt is newWorld with a service that is there already.
 func newWorldAt(t testing.TB, service *pushtest.APNs, o Options, change func(*APNsConfig)) *world {
 	t.Helper()
-	w := &world{t: t, service: service, logs: &logBuffer{}, metrics: prometheus.NewRegistry()}
+	w := &world{t: t, service: service, logs: &logBuffer{}, metrics: prometheus.NewRegistry(), patience: callPatience}
 	var err error
 	t.Cleanup(w.service.Close)
 	w.cfg = DefaultConfig()
@@ -106,9 +120,9 @@ func (w *world) apnsConfig() APNsConfig {
 		Environment: environmentAuto, PayloadConfig: PayloadConfig{Payload: "reveille"}, Endpoint: w.service.Endpoint(), RootCA: ca}
 }
 
-// send pushes with the time that a call has for it.
+// send pushes with the time that a push has.
 func (w *world) send(m Message, change ...func(*Target)) Outcome {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), w.patience)
 	defer cancel()
 	t := Target{Provider: "apns", Param: testParam, PRID: testToken}
 	for _, f := range change {

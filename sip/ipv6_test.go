@@ -166,7 +166,7 @@ func TestBothFamiliesOverRealSockets(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.SetDeadline(time.Now().Add(30 * time.Second))
 			buf := make([]byte, 10)
 			c.Write([]byte("\r\n\r\n"))
 			if n, err := c.Read(buf); err != nil || string(buf[:n]) != "\r\n" {

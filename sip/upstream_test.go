@@ -52,7 +52,7 @@ func TestUpstreamRefreshesAreSpread(t *testing.T) {
 		if n := o.requests() - before; n < 7*1000 || n > 9*1000 { // each 480 s
 			t.Errorf("%d refreshes in an hour, want about 7500", n)
 		}
-		o.steady(start, 16) // 2 a second would be even, by chance it is more now and then
+		o.steady(start, 24) // 2 a second would be even, by chance it is up to 17 once in some thousand runs
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		last := map[string]time.Time{}
