@@ -76,9 +76,9 @@ func TestCallerIsToldOfEachDevice(t *testing.T) {
 		for digit, reason := range map[int]string{1: "Unregistered", 2: "Unregistered", 3: "A", 4: "B", 5: "C"} {
 			w.service.Answer(token(digit), pushtest.Answer{Status: 410, Reason: reason, Delay: time.Duration(digit) * 100 * time.Millisecond})
 		}
-		w.service.Answer(token(8), pushtest.Answer{Delay: 3 * time.Second})
+		w.service.Answer(token(8), pushtest.Answer{Delay: 4 * time.Second})
 		c := w.invite(siptest.Invitation{})
-		time.Sleep(1800 * time.Millisecond)
+		time.Sleep(3300 * time.Millisecond) // a push that comes behind that one on a new connection waits for a second, or two
 		told := pushHeaders(c)
 		equal(t, "the first 180", told[0], "sent;provider=apns;devices=8")
 		equal(t, "the last 180", told[len(told)-1], "accepted;provider=apns;status=200;devices=2, sent;provider=apns, "+

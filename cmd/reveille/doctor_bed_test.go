@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"reveille/push/pushtest"
@@ -148,10 +149,7 @@ type carrier struct {
 
 func newCarrier(t *testing.T) *carrier {
 	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := listenUDP(t)
 	c := &carrier{conn: conn, answer: takesLogin(200)}
 	done := make(chan struct{})
 	go func() {
@@ -163,6 +161,30 @@ func newCarrier(t *testing.T) *carrier {
 		<-done
 	})
 	return c
+}
+
+// listenUDP takes a UDP port whose TCP port refuses connections: that is bound, and nobody listens. Were it free, another
+// part of the test might get it.
+func listenUDP(t *testing.T) net.PacketConn {
+	t.Helper()
+	for range 20 {
+		conn, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Close(fd) })
+		syscall.CloseOnExec(fd)
+		if syscall.Bind(fd, &syscall.SockaddrInet4{Port: conn.LocalAddr().(*net.UDPAddr).Port, Addr: [4]byte{127, 0, 0, 1}}) == nil {
+			return conn
+		}
+		conn.Close()
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return nil
 }
 
 func (c *carrier) addr() string { return c.conn.LocalAddr().String() }

@@ -59,7 +59,7 @@ func TestPushTestNamesCauseAndNextStep(t *testing.T) {
 	targets[2].PRID = strings.Repeat("f", 64)
 	targets[9].Param = teamID + ".com.example.other.voip"
 	targets[10].Provider = "mypush"
-	r := serveDevices(t, fmt.Sprintf("calls: {push_timeout: 2s}\npush: {apns: [{topic: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, root_ca: %s}]}",
+	r := serveDevices(t, fmt.Sprintf("calls: {push_timeout: 6s}\npush: {apns: [{topic: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, root_ca: %s}]}",
 		bundle, teamID, keyID, keyFile, apns.Endpoint(), caFile), targets...)
 	out := r.ask("push-test", "1001")
 	if out.code != 1 || out.stderr != "" {

@@ -247,9 +247,12 @@ func (st *stage) talk(phone *siptest.Call) {
 		both.Go(func() { _ = c.Talk(st.ctx, frames) }) // what is missing shows below
 	}
 	both.Wait()
-	st.sleep(100 * time.Millisecond)
-	toPhone, toCarrier := phone.Audio.Hearing(st.call.Audio), st.call.Audio.Hearing(phone.Audio)
-	whole := toPhone.Whole(0) && toCarrier.Whole(0) && toPhone.Sent == frames && toCarrier.Sent == frames
+	var toPhone, toCarrier siptest.Hearing
+	whole := false
+	for until := time.Now().Add(patience); !whole && time.Now().Before(until); st.sleep(20 * time.Millisecond) {
+		toPhone, toCarrier = phone.Audio.Hearing(st.call.Audio), st.call.Audio.Hearing(phone.Audio)
+		whole = toPhone.Whole(0) && toCarrier.Whole(0) && toPhone.Sent == frames && toCarrier.Sent == frames
+	}
 	st.hold(whole, "audio bit for bit: %d of %d packets to the phone, %d of %d back", toPhone.Heard, toPhone.Sent, toCarrier.Heard, toCarrier.Sent)
 }
 

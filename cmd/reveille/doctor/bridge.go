@@ -21,7 +21,7 @@ type bridge struct {
 }
 
 // askTime is ample for an answer from memory.
-const askTime = 2 * time.Second
+const askTime = 5 * time.Second
 
 // askBridge asks at http.listen; nil: nobody is there, or no bridge.
 func askBridge(ctx context.Context, base string, token sip.Secret) *bridge {

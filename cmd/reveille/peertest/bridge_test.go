@@ -75,6 +75,7 @@ type bridge struct {
 	WebhookSecret string        // file
 	WebhookCA     string        // file
 	DeviceSRTP    string        // default optional
+	Silent        bool          // no ringback. An echo of it might reach baresip, which then takes nothing of a source with lower numbers
 	MediaPorts    int           // default 40
 
 	Dir, SIP, TLS, WSS, HTTP  string // addresses are host:port

@@ -85,7 +85,7 @@ func TestCarrierToSleepingPhone(t *testing.T) {
 func TestAudioBothWays(t *testing.T) {
 	t.Parallel()
 	played := source(111, long)
-	b := (&bridge{}).start(t)
+	b := (&bridge{Silent: true}).start(t)
 	b.install(t, "tcp")
 	c := (&carrier{Scenario: "caller_hangs_up", To: b.SIP, Number: b.Number, Echo: true}).start(t)
 	b.pushed(t)

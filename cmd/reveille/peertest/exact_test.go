@@ -50,16 +50,19 @@ func signalOf(ssrc uint32, frames int) (alaw []byte) {
 	return alaw
 }
 
-// payloads is the phone's A-law at the carrier; the ringback before it is another source. No packet may be missing
-// or out of order.
+// payloads is the phone's A-law at the carrier; the ringback before it is another source. There may be few
+// gaps, see heard, and none may be out of order.
 func payloads(t testing.TB, call *siptest.Call) (alaw []byte) {
 	t.Helper()
-	got := call.Audio.Received()
+	got, gaps := call.Audio.Received(), 0
 	for i, p := range got {
 		if source := got[len(got)-1].SSRC; p.SSRC != source || p.Payload != 8 {
 			continue
 		} else if i > 0 && got[i-1].SSRC == source && p.Seq != got[i-1].Seq+1 {
-			t.Errorf("the phone's packet %d came after %d", p.Seq, got[i-1].Seq)
+			gaps++
+			if t.Logf("the phone's packet %d came after %d", p.Seq, got[i-1].Seq); gaps > fewGaps || int16(p.Seq-got[i-1].Seq) <= 0 {
+				t.Errorf("%d gaps", gaps)
+			}
 		}
 		alaw = append(alaw, p.Data...)
 	}

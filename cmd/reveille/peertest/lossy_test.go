@@ -25,7 +25,7 @@ func TestLossIsOnRecord(t *testing.T) {
 	if !inOwnNetwork(t, 4) {
 		return
 	}
-	for i, c := range []struct{ loss, twice int }{{0, 0}, {30, 20}, {100, 0}} {
+	for i, c := range []struct{ loss, twice int }{{0, 0}, {60, 20}, {100, 0}} {
 		t.Run(fmt.Sprintf("%d_per_mille", c.loss), func(t *testing.T) {
 			t.Parallel()
 			h := newHome(t, i+1, "none")

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // ownNetwork is set, to the path of the bridge's program, in a run of these tests that has a network of its own.
@@ -53,7 +54,7 @@ func inOwnNetwork(t *testing.T, passes int) bool {
 		isolated(cmd)
 		cmd.Env = append(os.Environ(), ownNetwork+"="+path)
 	}, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
-	if code, passed := p.wait(t, 2*patience), p.count(`^\S+ +--- PASS`); code != 0 || passed != passes {
+	if code, passed := p.wait(t, 6*time.Minute), p.count(`^\S+ +--- PASS`); code != 0 || passed != passes {
 		t.Errorf("the tests in a network of their own ended with code %d and %d that passed, want 0 and %d", code, passed, passes)
 	}
 	return false

