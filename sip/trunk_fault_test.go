@@ -38,22 +38,28 @@ func TestReregistersWhenOPTIONSFindTheServerBack(t *testing.T) {
 	})
 }
 
+// until waits in virtual time, for at most ten minutes.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within ten minutes", what)
+		}
+	}
+}
+
 // A server that comes back when the REGISTER under way has made its last try: the next does not wait for minutes.
 func TestReregistersWhenTheServerIsBackTooLateForTheLastTry(t *testing.T) {
 	withCarrier(t, loginAt("udp"), silence, func(c *carrier) {
 		time.Sleep(20 * time.Minute)
 		trunk := c.b.srv.Trunks()[0]
-		for _, want := range []bool{false, true} {
-			for range 100 * 60 * 10 {
-				trunk.login.mu.Lock()
-				running := trunk.login.running
-				trunk.login.mu.Unlock()
-				if running == want {
-					break
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
+		running := func() bool {
+			trunk.login.mu.Lock()
+			defer trunk.login.mu.Unlock()
+			return trunk.login.running
 		}
+		until(t, "no REGISTER is under way", func() bool { return !running() })
+		until(t, "a REGISTER is under way", running)
 		time.Sleep(31*time.Second + 600*time.Millisecond) // it makes its last try after 31.5 s, and gives up after 32
 		c.follow(grant600)
 		trunk.up.back()

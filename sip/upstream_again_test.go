@@ -71,30 +71,20 @@ func TestUpstreamSecretsAreInNoStateAndNoError(t *testing.T) {
 	})
 }
 
-// asks waits until a REGISTER that asks for a PBX which is down is under way, or is over.
-func (o *office) asks(probing bool) {
-	o.b.t.Helper()
-	u := o.b.srv.Trunks()[0].upstreams
-	for range 100 * 60 * 10 {
-		u.mu.Lock()
-		now := u.outage.probing
-		u.mu.Unlock()
-		if now == probing {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	o.b.t.Fatalf("asks for the PBX: %v for ten minutes", !probing)
-}
-
 // A PBX that comes back when the one that asks for it has made its last try: the next does not wait for minutes.
 func TestUpstreamsAskAgainWhenThePBXIsBackTooLateForTheLastOne(t *testing.T) {
 	inOffice(t, "udp", func(o *office) {
 		o.change(func() { o.down = true })
 		o.set(accounts(1000, 1100))
 		time.Sleep(20 * time.Minute)
-		o.asks(false)
-		o.asks(true)
+		probing := func() bool {
+			u := o.b.srv.Trunks()[0].upstreams
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return u.outage.probing
+		}
+		until(o.b.t, "nobody asks for the PBX", func() bool { return !probing() })
+		until(o.b.t, "one asks for the PBX", probing)
 		time.Sleep(31*time.Second + 600*time.Millisecond) // it makes its last try after 31.5 s, and gives up after 32
 		o.change(func() { o.down = false })
 		o.b.srv.Trunks()[0].up.back()

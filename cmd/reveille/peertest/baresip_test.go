@@ -63,9 +63,9 @@ ausrc_srate 8000
 auplay_srate 8000
 ausrc_channels 1
 auplay_channels 1
-rtp_ports %[4]d-%[5]d
+rtp_ports 20000-32000
 jitter_buffer_delay 1-50
-module_path %[6]s
+module_path %[4]s
 module g711.so
 module sndfile.so
 module aufile.so
@@ -74,9 +74,9 @@ module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-ctrl_tcp_listen %[7]s
+ctrl_tcp_listen %[5]s
 snd_path %[3]s
-`, phoneIP, p.sip, p.dir, 20000, 32000, modules(t), p.control)
+`, phoneIP, p.sip, p.dir, modules(t), p.control)
 	if p.SRTP != "" {
 		text += "module srtp.so\nmodule dtls_srtp.so\n"
 	}

@@ -1,9 +1,7 @@
 package peertest
 
 import (
-	"fmt"
-	"net/netip"
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,17 +17,11 @@ func (a *app) takes(t testing.TB, c *carrier) *carrier {
 	login.finish(t)
 	c.IP, c.To, c.Number, c.sip = phoneIP, a.bridge.SIP, a.bridge.User, login.sip
 	c.start(t)
-	waitUntil(t, "the phone to listen", func() bool { return boundUDP(t, phoneIP, c.sip) })
+	// Not by an attempt to bind that port: SIPp gives up at once on one that is taken.
+	waitUntil(t, "the phone to listen", func() bool {
+		return slices.ContainsFunc(udpSockets(t), func(s udpSocket) bool { return s.local.String() == hostPort(phoneIP, c.sip) })
+	})
 	return c
-}
-
-// boundUDP says whether somebody has the port. It does not try to bind it: SIPp gives up at once on a port that is taken.
-func boundUDP(t testing.TB, ip string, port int) bool {
-	t.Helper()
-	table, err := os.ReadFile("/proc/net/udp")
-	must(t, err)
-	a := netip.MustParseAddr(ip).As4()
-	return strings.Contains(string(table), fmt.Sprintf(" %02X%02X%02X%02X:%04X ", a[3], a[2], a[1], a[0], port)) // as on little-endian machines
 }
 
 // calls has SIPp call the bridge's extension.

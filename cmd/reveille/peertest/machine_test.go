@@ -96,20 +96,18 @@ type hearing struct {
 	first   int // number of the first of them
 	last    int // of the last one
 	missing int // between those
-	gaps    int // in how many pieces those are
-	run     int // packets behind the last gap
 	twice   int
 	late    int // behind one with a higher number
 	wrong   int // altered, of whichever source
 }
 
 func (h hearing) String() string {
-	return fmt.Sprintf("%d %d %d %d %d %d %d %d %d", h.heard, h.first, h.last, h.missing, h.gaps, h.run, h.twice, h.late, h.wrong)
+	return fmt.Sprintf("%d %d %d %d %d %d %d", h.heard, h.first, h.last, h.missing, h.twice, h.late, h.wrong)
 }
 
 // readHearing is its opposite.
 func readHearing(text string) (h hearing, err error) {
-	_, err = fmt.Sscanf(text, "%d %d %d %d %d %d %d %d %d", &h.heard, &h.first, &h.last, &h.missing, &h.gaps, &h.run, &h.twice, &h.late, &h.wrong)
+	_, err = fmt.Sscanf(text, "%d %d %d %d %d %d %d", &h.heard, &h.first, &h.last, &h.missing, &h.twice, &h.late, &h.wrong)
 	return h, err
 }
 
@@ -137,13 +135,5 @@ func hearingOf(got []siptest.RTP) (h hearing) {
 	}
 	h.heard = len(seen)
 	h.missing = h.last - h.first + 1 - len(seen)
-	for k := h.first; k <= h.last; k++ {
-		switch {
-		case seen[uint16(k)]:
-			h.run++
-		case h.run > 0:
-			h.gaps, h.run = h.gaps+1, 0
-		}
-	}
 	return h
 }
